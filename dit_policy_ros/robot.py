@@ -11,8 +11,8 @@ import numpy as np
 
 from dit_policy_ros.errors import RobotError
 from dit_policy_ros.resources import find_config
-from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping, pair, positive
 from dit_policy_ros.space import SlotMap
+from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping, pair, positive
 
 CONTROLLER_TYPES = ("joint_trajectory",)
 IMAGE_TRANSPORTS = ("raw", "compressed")

@@ -34,7 +34,7 @@ def load_yaml_mapping(path: Path, error: type[DitPolicyError]) -> dict[str, Any]
         error: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506  safe subclass
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (OSError, UnicodeDecodeError) as problem:
         raise error(f"Cannot read {path}: {problem}.") from problem
     except yaml.YAMLError as problem:

@@ -130,9 +130,7 @@ class Policy(Protocol):
             PolicyError: a slow camera is missing from the observation.
         """
 
-    def act(
-        self, observation: Observation, context: Context, committed: ActionChunk | None = None
-    ) -> ActionChunk:
+    def act(self, observation: Observation, context: Context, committed: ActionChunk | None = None) -> ActionChunk:
         """System 1: a chunk that starts at the observation's stamp.
 
         Args:
