@@ -1,0 +1,1 @@
+"""Chunk mathematics: resample, splice, limit, stop. Free functions on numpy arrays."""

@@ -1,0 +1,14 @@
+"""The commands of ``python -m dit_policy_ros``, one module each.
+
+A command module has ``HELP`` (a line that says what it does, a blank line, then explanation and examples),
+``add_arguments(parser)`` and ``run(args)``, which returns the exit status. Its imports are light, so that help is
+instant: torch, MuJoCo and ROS are imported inside ``run``.
+"""
+
+COMMANDS = {
+    "demo": "dit_policy_ros.commands.demo",
+    "evaluate": "dit_policy_ros.commands.evaluate",
+    "record": "dit_policy_ros.commands.record",
+    "train": "dit_policy_ros.commands.train",
+}
+"""Name to module. A new command is a line here and one in setup.py."""

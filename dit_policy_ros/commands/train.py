@@ -1,0 +1,70 @@
+"""The command ``train``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = """Train the dual-system policy on recorded bags, and write a policy directory.
+
+Progress is saved every 250 steps; the same command takes it up again after an interruption.
+
+Examples:
+  python -m dit_policy_ros train --data data/language data/insertion --out models/mine --steps 6000
+  python -m dit_policy_ros train --data bags --recipe my_recipe.yaml --robot my_robot.yaml --out models/mine
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with bags; each counts the same")
+    parser.add_argument("--weights", type=float, nargs="+", help="how often to draw from each folder, default equal")
+    parser.add_argument("--out", type=Path, required=True, help="policy directory to write")
+    parser.add_argument("--recipe", default="demo", help="recipe YAML, or a shipped name (default %(default)s)")
+    parser.add_argument("--robot", default="aloha", help="robot YAML, or a shipped name (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=6000, help="training steps (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default %(default)s)")
+    parser.add_argument("--cache", type=Path, help="where decoded frames are kept (default OUT/cache)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and says where the policy is."""
+    import torch
+
+    from dit_policy_ros.train.recipe import run_recipe
+
+    torch.set_num_threads(args.threads)
+    run_recipe(
+        folders=tuple(args.data),
+        weights=tuple(args.weights or [1.0] * len(args.data)),
+        out=args.out,
+        recipe=args.recipe,
+        robot_name=args.robot,
+        steps=args.steps,
+        seed=args.seed,
+        cache=args.cache or args.out / "cache",
+        device=args.device,
+        rephrase=_rephrase(),
+    )
+    return 0
+
+
+def _rephrase():
+    """Draws another sentence for a simulated episode; recordings of real robots keep theirs."""
+    from dit_policy_ros.sim import phrases
+    from dit_policy_ros.sim.worlds import WORLDS
+
+    tasks: dict[tuple[str, int], str] = {}
+
+    def rephrase(episode, rng) -> str:
+        metadata = episode.metadata
+        if metadata.world not in WORLDS or metadata.seed is None:
+            return episode.instruction
+        key = (metadata.world, metadata.seed)
+        if key not in tasks:
+            tasks[key] = WORLDS[metadata.world].task(metadata.seed)
+        return phrases.draw(tasks[key], "train", int(rng.integers(2**31)))
+
+    return rephrase

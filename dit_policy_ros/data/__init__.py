@@ -1,0 +1,1 @@
+"""Recordings: writing, reading, and arrays for training. No ROS, no torch."""

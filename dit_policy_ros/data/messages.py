@@ -1,0 +1,104 @@
+"""The ROS messages of an episode, built without ROS from the Kilted definitions that ``rosbags`` ships.
+
+These definitions are the same from Humble to Lyrical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from dit_policy_ros.types import NS_PER_S, Trajectory
+
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+IMAGE = "sensor_msgs/msg/Image"
+JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+STRING = "std_msgs/msg/String"
+CLOCK = "rosgraph_msgs/msg/Clock"
+
+
+@lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """Returns the message definitions."""
+    return get_typestore(Stores.ROS2_KILTED)
+
+
+def stamp_ns(message: Any) -> int:
+    """Returns the header stamp of a message, [ns]; zero where the driver left it unset."""
+    return message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
+
+
+def duration_ns(duration: Any) -> int:
+    """Returns a ``builtin_interfaces/Duration`` in [ns]."""
+    return duration.sec * NS_PER_S + duration.nanosec
+
+
+def _make(msgtype: str, *values: Any) -> Any:
+    return typestore().types[msgtype](*values)
+
+
+def _time(instant_ns: int) -> Any:
+    return _make("builtin_interfaces/msg/Time", *divmod(int(instant_ns), NS_PER_S))
+
+
+def _header(instant_ns: int, frame: str = "") -> Any:
+    return _make("std_msgs/msg/Header", _time(instant_ns), frame)
+
+
+def compressed_image(instant_ns: int, camera: str, data: bytes, image_format: str) -> Any:
+    """Returns a CompressedImage whose frame is the camera."""
+    return _make(COMPRESSED_IMAGE, _header(instant_ns, camera), image_format, np.frombuffer(data, np.uint8))
+
+
+def image(instant_ns: int, camera: str, rgb: np.ndarray) -> Any:
+    """Returns an Image with encoding rgb8 of (H, W, 3) uint8."""
+    height, width = rgb.shape[:2]
+    data = np.ascontiguousarray(rgb).reshape(-1)
+    return _make(IMAGE, _header(instant_ns, camera), height, width, "rgb8", 0, 3 * width, data)
+
+
+def joint_state(instant_ns: int, names: Sequence[str], positions: np.ndarray, velocities: np.ndarray) -> Any:
+    """Returns a JointState without efforts; ``velocities`` may be empty."""
+    return _make(
+        JOINT_STATE,
+        _header(instant_ns),
+        list(names),
+        np.asarray(positions, np.float64),
+        np.asarray(velocities, np.float64),
+        np.empty(0),
+    )
+
+
+def joint_trajectory(trajectory: Trajectory) -> Any:
+    """Returns a JointTrajectory stamped with the instant of the first waypoint."""
+    empty = np.empty(0)
+    start_ns = int(trajectory.times_ns[0])
+    velocities = trajectory.velocities
+    points = [
+        _make(
+            "trajectory_msgs/msg/JointTrajectoryPoint",
+            np.asarray(position, np.float64),
+            empty if velocities is None else np.asarray(velocities[k], np.float64),
+            empty,
+            empty,
+            _make("builtin_interfaces/msg/Duration", *divmod(int(instant_ns) - start_ns, NS_PER_S)),
+        )
+        for k, (instant_ns, position) in enumerate(zip(trajectory.times_ns, trajectory.positions, strict=True))
+    ]
+    return _make(JOINT_TRAJECTORY, _header(start_ns), list(trajectory.names), points)
+
+
+def string(text: str) -> Any:
+    """Returns a String."""
+    return _make(STRING, text)
+
+
+def clock(instant_ns: int) -> Any:
+    """Returns a Clock."""
+    return _make(CLOCK, _time(instant_ns))

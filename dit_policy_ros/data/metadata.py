@@ -1,0 +1,45 @@
+"""What a bag says about its own episode, kept as text in the custom data of ``metadata.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from dit_policy_ros.errors import BagError
+
+_PREFIX = "dit_policy_ros."
+
+
+@dataclass(frozen=True)
+class EpisodeMetadata:
+    """Origin and outcome of one episode. Empty text and None mean unknown, as in a foreign bag."""
+
+    robot: str = ""
+    instruction: str = ""
+    world: str = ""
+    seed: int | None = None
+    outcome: str = ""
+    """'strict', 'sticky' or 'failure'."""
+    package_version: str = ""
+
+    def to_custom_data(self) -> dict[str, str]:
+        """Returns what is known as text by prefixed key."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {_PREFIX + name: str(value) for name, value in values.items() if value not in ("", None)}
+
+    @classmethod
+    def from_custom_data(cls, data: Mapping[str, str]) -> EpisodeMetadata:
+        """Reads ``to_custom_data`` back and ignores other people's keys.
+
+        Raises:
+            BagError: the seed is not a whole number.
+        """
+        known = {field.name: data[_PREFIX + field.name] for field in fields(cls) if _PREFIX + field.name in data}
+        seed = known.pop("seed", None)
+        try:
+            return cls(**known, seed=None if seed is None else int(seed))
+        except ValueError as problem:
+            raise BagError(f"The bag's metadata has seed '{seed}'; it must be a whole number.") from problem
+
+
+UNKNOWN = EpisodeMetadata()

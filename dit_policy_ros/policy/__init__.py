@@ -1,0 +1,1 @@
+"""Policies: networks, samplers, guidance and encoders behind one port."""

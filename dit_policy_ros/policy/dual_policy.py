@@ -1,0 +1,181 @@
+"""The dual-system transformer behind the ``Policy`` port: numpy observations in, joint targets out.
+
+Not thread-safe as a whole, but ``encode`` and ``act`` share no state and may run in two threads or processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_policy_ros.errors import PolicyError
+from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig, SlowFeatures
+from dit_policy_ros.policy.samplers.flow import euler
+from dit_policy_ros.policy.text import hash_words
+from dit_policy_ros.space import gather
+from dit_policy_ros.types import ActionChunk, Context, Observation, seconds
+
+
+@dataclass(frozen=True)
+class Range:
+    """Lower and upper end of each channel; they map to -1 and 1."""
+
+    lower: np.ndarray
+    """(joints,)."""
+    upper: np.ndarray
+    """(joints,)."""
+
+    def normalise(self, values: np.ndarray) -> np.ndarray:
+        """Maps (..., joints) to about -1..1."""
+        return 2.0 * (values - self.lower) / (self.upper - self.lower) - 1.0
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """Inverse of ``normalise``."""
+        return (values + 1.0) / 2.0 * (self.upper - self.lower) + self.lower
+
+
+@dataclass(frozen=True)
+class DualPolicyConfig:
+    """Everything about a trained policy but its weights."""
+
+    joint_names: tuple[str, ...]
+    """Order of every joint array."""
+    slow_camera: CameraView
+    fast_cameras: tuple[CameraView, ...]
+    states: Range
+    actions: Range
+    network: DualSystemConfig
+    step_ns: int = 20_000_000
+    solver_steps: int = 5
+    """Euler steps from noise to action."""
+    noise_scale: float = 1.0
+    """Spread of the starting noise; 0 starts every chunk from its mean."""
+
+
+class DualPolicy:
+    """Implements ``types.Policy``."""
+
+    def __init__(self, config: DualPolicyConfig, network: DualSystem) -> None:
+        self.config = config
+        self.network = network.eval()
+
+    @property
+    def horizon(self) -> int:
+        """Number of actions in a chunk."""
+        return self.config.network.horizon
+
+    @property
+    def step_ns(self) -> int:
+        """Time between two actions, [ns]."""
+        return self.config.step_ns
+
+    @property
+    def commit_multiple(self) -> int:
+        """The committed prefix must be a multiple of this many actions."""
+        return self.config.network.steps_per_token
+
+    @property
+    def slow_cameras(self) -> tuple[str, ...]:
+        """Cameras that ``encode`` looks at."""
+        return (self.config.slow_camera.name,)
+
+    @property
+    def fast_cameras(self) -> tuple[str, ...]:
+        """Cameras that ``act`` looks at."""
+        return tuple(camera.name for camera in self.config.fast_cameras)
+
+    @torch.inference_mode()
+    def encode(self, observation: Observation, instruction: str, epoch: int = 0) -> Context:
+        """System 2; see ``types.Policy``."""
+        image = image_tensor(self.config.slow_camera.look(observation)[None])
+        slow = self.network.encode(image, hash_words(instruction)[None])
+        pairs = torch.stack([torch.stack(pair) for pair in slow.keys_values])
+        tensors = {
+            "instruction": slow.instruction.numpy(),
+            "keys_values": pairs.numpy(),
+            "summary": slow.summary.numpy(),
+        }
+        stamp_ns = observation.image_stamps_ns.get(self.config.slow_camera.name, observation.stamp_ns)
+        return Context(stamp_ns, instruction, epoch, tensors)
+
+    @torch.inference_mode()
+    def act(self, observation: Observation, context: Context, committed: ActionChunk | None = None) -> ActionChunk:
+        """System 1; see ``types.Policy``."""
+        config = self.config
+        slow = self._slow_features(context)
+        images = np.stack([camera.look(observation) for camera in config.fast_cameras])
+        state = config.states.normalise(gather(observation.positions, config.joint_names))
+        age_s = torch.tensor([seconds(observation.stamp_ns - context.stamp_ns)], dtype=torch.float32)
+        fast = self.network.look(slow, image_tensor(images)[None], torch.from_numpy(state).float()[None], age_s)
+        prefix = self._prefix(observation, committed)
+        known = torch.zeros(1, self.horizon, dtype=torch.bool)
+        known[:, : len(prefix)] = True
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            flow = self.network.velocity(slow, fast, x, torch.full((1,), t), known)
+            return flow.masked_fill(known[..., None], 0.0)
+
+        start = self._noise(observation.stamp_ns)
+        start[:, : len(prefix)] = prefix
+        times = tuple(i / config.solver_steps for i in range(config.solver_steps + 1))
+        normalised = euler(velocity, start, times)[0].double().numpy()
+        actions = config.actions.restore(normalised)
+        if not np.isfinite(actions).all():
+            raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
+        if committed is not None:
+            actions[: len(prefix)] = committed.actions[:, self._columns(committed)]
+        return ActionChunk(
+            names=config.joint_names,
+            start_ns=observation.stamp_ns,
+            step_ns=config.step_ns,
+            actions=actions,
+            observation_ns=observation.stamp_ns,
+            context_ns=context.stamp_ns,
+            epoch=context.epoch,
+            committed=len(prefix),
+        )
+
+    def _slow_features(self, context: Context) -> SlowFeatures:
+        needed = ("instruction", "keys_values", "summary")
+        missing = [name for name in needed if name not in context.tensors]
+        if missing:
+            raise PolicyError(f"The context lacks {', '.join(missing)}; it was made by another policy.")
+        instruction, pairs, summary = (torch.from_numpy(np.array(context.tensors[name])) for name in needed)
+        if len(pairs) != self.config.network.blocks:
+            raise PolicyError(f"The context serves {len(pairs)} blocks, the network has {self.config.network.blocks}.")
+        return SlowFeatures(instruction, tuple((pair[0], pair[1]) for pair in pairs), summary)
+
+    def _prefix(self, observation: Observation, committed: ActionChunk | None) -> Tensor:
+        """Committed actions, normalised, (committed, joints)."""
+        if committed is None or not len(committed.actions):
+            return torch.zeros(0, len(self.config.joint_names))
+        if committed.start_ns != observation.stamp_ns or committed.step_ns != self.step_ns:
+            raise PolicyError("The committed prefix must start at the observation and have the policy's step.")
+        count = len(committed.actions)
+        if count % self.commit_multiple or count >= self.horizon:
+            raise PolicyError(
+                f"{count} committed actions; allowed are multiples of {self.commit_multiple} below {self.horizon}."
+            )
+        values = committed.actions[:, self._columns(committed)]
+        return torch.from_numpy(self.config.actions.normalise(values)).float()
+
+    def _columns(self, committed: ActionChunk) -> list[int]:
+        missing = [name for name in self.config.joint_names if name not in committed.names]
+        if missing:
+            raise PolicyError(f"The committed prefix lacks {', '.join(missing)}.")
+        return [committed.names.index(name) for name in self.config.joint_names]
+
+    def _noise(self, stamp_ns: int) -> Tensor:
+        """The same observation gives the same noise on every machine."""
+        generator = torch.Generator().manual_seed(stamp_ns % 2**63)
+        shape = (1, self.horizon, len(self.config.joint_names))
+        return torch.randn(shape, generator=generator) * self.config.noise_scale
+
+
+def image_tensor(images: np.ndarray) -> Tensor:
+    """(..., H, W, 3) uint8 to (..., 3, H, W) float32 in -1..1."""
+    return torch.from_numpy(images).movedim(-1, -3).float() / 127.5 - 1.0

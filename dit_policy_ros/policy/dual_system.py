@@ -1,0 +1,207 @@
+"""Our dual-system diffusion transformer: slow context tokens, and a fast denoiser with per-token flow time.
+
+System 2 turns the slow camera and the instruction into context tokens, and these into the keys and values of every
+cross-attention layer, once per context. System 1 denoises a chunk from the fast cameras and proprioception.
+
+Flow time runs 0 = noise to 1 = action (Lipman et al., "Flow Matching for Generative Modeling", 2023). Every token has
+its own time (after "Training-Time Action Conditioning for Efficient Real-Time Chunking", 2025), so that the committed
+prefix stands in the sequence as it is, at time 1: it is exact and costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_policy_ros.policy.layers import KeysValues, Mlp, attend, gelu_tanh, sinusoid, split_heads
+from dit_policy_ros.policy.text import TextEncoder
+from dit_policy_ros.policy.vision import KeypointEncoder
+
+_TIME_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class DualSystemConfig:
+    """Sizes of the network."""
+
+    joints: int = 14
+    horizon: int = 48
+    steps_per_token: int = 4
+    """Actions of one token; the committed prefix is a whole number of tokens."""
+    fast_cameras: int = 2
+    width: int = 192
+    blocks: int = 5
+    heads: int = 6
+    slow_keypoints: int = 32
+    fast_keypoints: int = 16
+    text_width: int = 96
+    condition: int = 128
+    """Width of the encoded instruction."""
+
+    @property
+    def action_tokens(self) -> int:
+        """Number of tokens of a chunk."""
+        return self.horizon // self.steps_per_token
+
+
+@dataclass(frozen=True)
+class SlowFeatures:
+    """What System 2 hands to System 1, batched."""
+
+    instruction: Tensor
+    """(B, condition)."""
+    keys_values: tuple[KeysValues, ...]
+    """One pair per block, each (B, heads, context tokens, head_dim)."""
+    summary: Tensor
+    """(B, width), for the auxiliary loss in training."""
+
+
+@dataclass(frozen=True)
+class FastFeatures:
+    """What System 1 computes once per chunk."""
+
+    tokens: Tensor
+    """(B, fast tokens, width)."""
+    condition: Tensor
+    """(B, width): instruction and age of the context."""
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the context and feed-forward, each gated by flow time and condition."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.modulation = nn.Linear(width, 9 * width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.self_out = nn.Linear(width, width)
+        self.cross_query = nn.Linear(width, width)
+        self.cross_keys_values = nn.Linear(width, 2 * width)
+        self.cross_out = nn.Linear(width, width)
+        self.feed_forward = Mlp(width, 4 * width, width, gelu_tanh())
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """(B, L, width) -> keys and values, each (B, heads, L, head_dim)."""
+        keys, values = (split_heads(part, self.heads) for part in self.cross_keys_values(context).chunk(2, dim=-1))
+        return keys, values
+
+    def forward(self, x: Tensor, context: KeysValues, times: Tensor, clean: Tensor) -> Tensor:
+        """Refines tokens.
+
+        Args:
+            x: (B, N, width).
+            context: of ``keys_values``.
+            times: (B, 2, width), embedding of the flow time being solved, and of time 1.
+            clean: (B, N) bool, tokens that stand at time 1.
+        """
+        both = self.modulation(times)  # (B, 2, 9W)
+        nine = torch.where(clean[..., None], both[:, 1:2], both[:, :1]).chunk(9, dim=-1)  # 9 x (B, N, W)
+        query, keys, values = (
+            split_heads(part, self.heads) for part in self.qkv(_norm(x, *nine[0:2])).chunk(3, dim=-1)
+        )
+        x = x + nine[2] * self.self_out(attend(query, (keys, values)))
+        query = split_heads(self.cross_query(_norm(x, *nine[3:5])), self.heads)
+        x = x + nine[5] * self.cross_out(attend(query, context))
+        return x + nine[8] * self.feed_forward(_norm(x, *nine[6:8]))
+
+
+def _norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+class DualSystem(nn.Module):
+    """The network; see the module's text. Actions and proprioception are normalised."""
+
+    def __init__(self, config: DualSystemConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, condition = config.width, config.condition
+        self.text = TextEncoder(config.text_width, condition)
+        self.slow_camera = KeypointEncoder(config.slow_keypoints, condition)
+        self.slow_point = nn.Linear(2 + self.slow_camera.width, width)
+        self.slow_point_names = nn.Parameter(torch.randn(config.slow_keypoints, width) * 0.02)
+        self.slow_summary = Mlp(config.slow_keypoints * (2 + self.slow_camera.width) + condition, 256, width, nn.SiLU())
+        self.slow_text = nn.Linear(condition, width)
+
+        self.fast_camera = KeypointEncoder(config.fast_keypoints, condition, width=48)
+        points = config.fast_keypoints * (2 + self.fast_camera.width)
+        self.fast_view = Mlp(points, 256, 2 * width, nn.SiLU())
+        self.proprioception = Mlp(config.joints, width, width, nn.SiLU())
+        self.age = Mlp(64, width, width, nn.SiLU())
+        self.instruction = nn.Linear(condition, width)
+        self.time = Mlp(128, width, width, nn.SiLU())
+
+        tokens = 2 * config.fast_cameras + 1 + config.action_tokens
+        self.token_names = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.action_in = nn.Linear(config.steps_per_token * config.joints, width)
+        self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.blocks)])
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.action_out = nn.Linear(width, config.steps_per_token * config.joints)
+        for layer in (self.final_modulation, self.action_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, slow_image: Tensor, hashed: Tensor) -> SlowFeatures:
+        """System 2.
+
+        Args:
+            slow_image: (B, 3, H, W), -1..1.
+            hashed: (B, words, pieces) of ``text.hash_words``.
+        """
+        instruction = self.text(hashed)  # (B, condition)
+        where, what = self.slow_camera(slow_image, instruction)
+        points = torch.cat([where.to(what.dtype), what], dim=-1)  # (B, K, 2 + C)
+        summary = self.slow_summary(torch.cat([points.flatten(1), instruction], dim=-1))  # (B, W)
+        context = torch.cat(
+            [self.slow_point(points) + self.slow_point_names, summary[:, None], self.slow_text(instruction)[:, None]],
+            dim=1,
+        )  # (B, K + 2, W)
+        return SlowFeatures(instruction, tuple(block.keys_values(context) for block in self.blocks), summary)
+
+    def look(self, slow: SlowFeatures, fast_images: Tensor, proprioception: Tensor, age_s: Tensor) -> FastFeatures:
+        """The part of System 1 that does not depend on the chunk.
+
+        Args:
+            fast_images: (B, fast cameras, 3, H, W), -1..1.
+            proprioception: (B, joints).
+            age_s: (B,) time between the context's observation and this one.
+        """
+        batch, cameras = fast_images.shape[:2]
+        instruction = slow.instruction.repeat_interleave(cameras, dim=0)
+        where, what = self.fast_camera(fast_images.flatten(0, 1), instruction)
+        views = self.fast_view(torch.cat([where.to(what.dtype), what], dim=-1).flatten(1))  # (B * cameras, 2W)
+        views = views.reshape(batch, 2 * cameras, -1)  # (B, 2 * cameras, W)
+        tokens = torch.cat([views, self.proprioception(proprioception)[:, None]], dim=1)
+        condition = self.instruction(slow.instruction) + self.age(sinusoid(age_s * _TIME_SCALE, 64))
+        return FastFeatures(tokens, condition)
+
+    def velocity(self, slow: SlowFeatures, fast: FastFeatures, x: Tensor, t: Tensor, committed: Tensor) -> Tensor:
+        """Flow velocity of the chunk at time t.
+
+        Args:
+            x: (B, horizon, joints); committed actions stand at time 1.
+            t: (B,) flow time of the others.
+            committed: (B, horizon) bool, whole tokens only.
+
+        Returns:
+            (B, horizon, joints); what stands at committed actions means nothing.
+        """
+        config = self.config
+        batch = x.shape[0]
+        actions = self.action_in(x.reshape(batch, config.action_tokens, -1))
+        tokens = torch.cat([fast.tokens.to(actions.dtype), actions], dim=1) + self.token_names
+        seen = torch.ones(batch, fast.tokens.shape[1], dtype=torch.bool, device=x.device)
+        clean = torch.cat([seen, committed[:, :: config.steps_per_token]], dim=1)  # (B, N)
+        both = torch.stack([t, torch.ones_like(t)], dim=1).flatten()  # (2B,)
+        times = self.time(sinusoid(both * _TIME_SCALE, 128)).reshape(batch, 2, -1) + fast.condition[:, None]
+        times = F.silu(times)  # (B, 2, W)
+        for block, context in zip(self.blocks, slow.keys_values, strict=True):
+            tokens = block(tokens, context, times, clean)
+        shift, scale = self.final_modulation(times[:, :1]).chunk(2, dim=-1)
+        out = self.action_out(_norm(tokens[:, -config.action_tokens :], shift, scale))
+        return out.reshape(batch, config.horizon, config.joints)

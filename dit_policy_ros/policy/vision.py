@@ -1,0 +1,64 @@
+"""A small convolutional encoder that names points: spatial soft-argmax keypoints, steered by the instruction.
+
+Keypoints after Levine et al., "End-to-End Training of Deep Visuomotor Policies" (2016); conditioning after Perez et
+al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FilmConv(nn.Module):
+    """Convolution, group norm, scale and shift by a condition, SiLU."""
+
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int, condition: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2)
+        self.norm = nn.GroupNorm(8, channels)
+        self.film = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, channels_in, H, W), (B, condition) -> (B, channels, H / stride, W / stride)."""
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+class KeypointEncoder(nn.Module):
+    """An image to keypoints: where each of some learned things is, and what it looks like there."""
+
+    def __init__(self, keypoints: int, condition: int, width: int = 64) -> None:
+        super().__init__()
+        self.keypoints = keypoints
+        self.width = width
+        self.stem = FilmConv(3, width // 2, 5, 2, condition)
+        self.down = FilmConv(width // 2, width, 3, 2, condition)
+        self.body = nn.ModuleList([FilmConv(width, width, 3, 1, condition) for _ in range(2)])
+        self.heat = nn.Conv2d(width, keypoints, 1)
+        self.sharpness = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Finds keypoints.
+
+        Args:
+            image: (B, 3, H, W), RGB scaled to -1..1.
+            condition: (B, condition).
+
+        Returns:
+            Positions (B, keypoints, 2), x right and y down in -1..1, and features there (B, keypoints, width).
+        """
+        x = self.down(self.stem(image, condition), condition)
+        for block in self.body:
+            x = x + block(x, condition)  # (B, C, H/4, W/4)
+        heat = self.heat(x).float().flatten(2) * self.sharpness  # (B, K, H*W/16)
+        where = heat.softmax(-1)
+        height, width = x.shape[-2:]
+        rows = torch.linspace(-1, 1, height, device=x.device)
+        columns = torch.linspace(-1, 1, width, device=x.device)
+        grid = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=-1)  # (H*W/16, 2)
+        features = where.to(x.dtype) @ x.flatten(2).transpose(1, 2)  # (B, K, C)
+        return where @ grid, features

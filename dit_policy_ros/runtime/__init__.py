@@ -1,0 +1,1 @@
+"""What runs between policy and robot: synchroniser, schedule, executor. No torch, no ROS; clocks are injected."""

@@ -1,0 +1,325 @@
+"""The only part that moves the robot: turns chunks into trajectories that controllers accept, and watches.
+
+What is sent always ends in a deceleration to rest, so a dead executor or a missing chunk stops the arms by itself.
+Not thread-safe: one lock of the owner guards it. It needs neither torch nor ROS.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from dit_policy_ros.actions.grid import ceil_to_grid, grid_between
+from dit_policy_ros.actions.limits import JointLimits, limit_waypoints
+from dit_policy_ros.actions.resample import resample_chunk
+from dit_policy_ros.actions.stop import stopping_waypoints
+from dit_policy_ros.actions.velocities import waypoint_velocities
+from dit_policy_ros.robot import RobotSpec
+from dit_policy_ros.runtime.admission import Admission, stale_context
+from dit_policy_ros.runtime.executor_config import ExecutorConfig
+from dit_policy_ros.runtime.plan import RunningPlan
+from dit_policy_ros.runtime.watchdog import FeedbackWatch
+from dit_policy_ros.types import NS_PER_S, ActionChunk, Trajectory, nanoseconds, seconds
+
+
+class ExecutorState(Enum):
+    """What the executor does with the arms."""
+
+    UNCONFIGURED = "unconfigured"
+    INACTIVE = "inactive"
+    """Commands nothing."""
+    HOLDING = "holding"
+    """At rest, waiting for a chunk."""
+    MOVING = "moving"
+    STOPPING = "stopping"
+    """Decelerating to rest."""
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A transition, or a new reason to stay."""
+
+    stamp_ns: int
+    before: ExecutorState
+    after: ExecutorState
+    reason: str
+
+
+@dataclass(frozen=True)
+class Splice:
+    """A chunk that took effect."""
+
+    stamp_ns: int
+    observation_ns: int
+    context_ns: int
+    seam_jump: np.ndarray
+    """(J,) distance between the new chunk and the running plan at the first new waypoint, before limits."""
+
+
+class Executor:
+    """One robot's executor."""
+
+    def __init__(self, spec: RobotSpec, config: ExecutorConfig | None = None):
+        self.spec = spec
+        self.config = config or ExecutorConfig()
+        self.names = spec.names
+        self.state = ExecutorState.UNCONFIGURED
+        self.reason = ""
+        self.epoch = -1
+        """Newest epoch seen; chunks of older ones are refused."""
+        self.refusals: Counter[str] = Counter()
+        """Number of refused chunks by kind."""
+        self.position_hits = np.zeros(len(self.names), dtype=np.int64)
+        """(J,) waypoints that a position limit clamped."""
+        self.velocity_hits = np.zeros(len(self.names), dtype=np.int64)
+        """(J,) waypoints that the speed limit clamped."""
+        self._limits = JointLimits(spec.lower, spec.upper, spec.velocity)
+        self._acceleration = spec.acceleration
+        self._admission = Admission(self.names, spec.velocity, self.config)
+        self._columns = tuple([self.names.index(joint) for joint in c.joints] for c in spec.controllers)
+        self._step_ns = nanoseconds(self.config.waypoint_s)
+        # A bridge from a motion towards a position limit may swing past it by 4/27 of speed * duration. A lead of a
+        # fifth of the grid is time enough to come back by the first waypoint.
+        self._lead_ns = max(nanoseconds(self.config.lead_s), self._step_ns // 5, 1)
+        self._changes: deque[StateChange] = deque(maxlen=1024)
+        self._splices: deque[Splice] = deque(maxlen=1024)
+        self._feedback = FeedbackWatch(spec)
+        self._forget()
+        self._enter(ExecutorState.INACTIVE, "configured", 0)
+
+    def activate(self, now_ns: int) -> None:
+        """Starts to hold, from where the arms are measured to be; commands nothing before the first chunk."""
+        self._forget()
+        self._feedback.restart()
+        self._enter(ExecutorState.HOLDING, "activated", now_ns)
+
+    def deactivate(self, now_ns: int, reason: str = "deactivated") -> tuple[Trajectory, ...]:
+        """Stops accepting chunks, and returns the decelerating hold that is still to be sent."""
+        sent = self._stop(now_ns) if self.state in (ExecutorState.MOVING, ExecutorState.STOPPING) else ()
+        self._pending = None
+        self._enter(ExecutorState.INACTIVE, reason, now_ns)
+        return sent
+
+    def feedback(self, stamp_ns: int, positions: Mapping[str, float]) -> str:
+        """Takes measured joint positions; returns '' or why they are unusable; then the next tick stops."""
+        return self._feedback.add(stamp_ns, positions)
+
+    def accept(self, chunk: ActionChunk, now_ns: int) -> str:
+        """Takes a chunk to be spliced in at the next tick; returns '' or the reason of its refusal."""
+        reason = self._reject(chunk, now_ns)
+        if reason:
+            self.refusals[reason.partition(":")[0]] += 1
+            return reason
+        self.epoch = chunk.epoch
+        self._pending = self._admission.ordered(chunk)
+        return ""
+
+    def tick(self, now_ns: int, steady_ns: int) -> tuple[Trajectory, ...]:
+        """Advances by one control period.
+
+        Args:
+            now_ns: ROS clock, which stamps and ages refer to.
+            steady_ns: clock of the joint feedback watchdog, never set back.
+
+        Returns:
+            One trajectory per controller, in the robot's order, with the same instants; none if nothing is new.
+        """
+        # A system clock is set back a little now and then; that harms nothing.
+        jumped_back = self._last_tick_ns is not None and now_ns < self._last_tick_ns - self._step_ns
+        self._last_tick_ns = now_ns
+        self._feedback.watch(steady_ns)
+        if self.state is ExecutorState.INACTIVE:
+            return ()
+        if jumped_back:
+            return self._start_anew(now_ns)
+        if self._feedback.fault:
+            self._pending = None
+            return self._fault(self._feedback.fault, now_ns)
+        if self._hold_owed:
+            return self._hold_measured(now_ns)
+        if self._pending is not None:
+            chunk, self._pending = self._pending, None
+            return self._splice(chunk, now_ns)
+        return self._watch_motion(now_ns)
+
+    @property
+    def plan(self) -> ActionChunk | None:
+        """What was and will be executed, on the waypoint grid, up to rest; None before the first command.
+
+        It goes back ``history_s``, since prefixes are asked for from the instant of an observation on.
+        """
+        if self._running is None:
+            return None
+        plan = self._running
+        provenance = (self._provenance.observation_ns, self._provenance.context_ns) if self._provenance else (0, 0)
+        return ActionChunk(self.names, plan.start_ns, plan.step_ns, plan.positions, *provenance, max(self.epoch, 0))
+
+    def reference(self, now_ns: int) -> np.ndarray | None:
+        """Returns where the controllers were told to be now, (J,); None before the first command."""
+        return None if self._running is None else self._running.state_at(now_ns)[0]
+
+    def context_age_ns(self, now_ns: int) -> int | None:
+        """Returns the age of the observation behind the context of the running plan; None before the first chunk."""
+        return None if self._provenance is None else now_ns - self._provenance.context_ns
+
+    def drain_changes(self) -> tuple[StateChange, ...]:
+        """Returns and forgets the state changes since the last call, oldest first, 1024 at most."""
+        changes = tuple(self._changes)
+        self._changes.clear()
+        return changes
+
+    def drain_splices(self) -> tuple[Splice, ...]:
+        """Returns and forgets the splices since the last call, oldest first, 1024 at most."""
+        splices = tuple(self._splices)
+        self._splices.clear()
+        return splices
+
+    def _forget(self) -> None:
+        self._running: RunningPlan | None = None
+        self._provenance: ActionChunk | None = None
+        self._pending: ActionChunk | None = None
+        self._chunk_end_ns = 0
+        self._last_tick_ns: int | None = None
+        self._hold_owed = False
+
+    def _reject(self, chunk: ActionChunk, now_ns: int) -> str:
+        if self.state is ExecutorState.INACTIVE:
+            return "inactive: activate the executor first"
+        if self._feedback.invalid or self._feedback.fault or self._feedback.positions is None:
+            return self._feedback.invalid or self._feedback.fault or "joint states missing: none received yet"
+        reason = self._admission.reject(chunk, now_ns, self.epoch)
+        if reason:
+            return reason
+        if self.state is not ExecutorState.HOLDING:
+            newest_ns = self._provenance.observation_ns
+            late = chunk.observation_ns < newest_ns and chunk.epoch == self.epoch
+            return f"out of order: {seconds(newest_ns - chunk.observation_ns):.3f} s behind the running chunk" * late
+        rests = [self._feedback.positions]
+        if self._running is not None:
+            # A closed gripper around an object rests far from where it was told to be.
+            rests.append(self._running.positions[-1])
+        return self._admission.reject_jump(self._admission.ordered(chunk), now_ns, tuple(rests))
+
+    def _splice(self, chunk: ActionChunk, now_ns: int) -> tuple[Trajectory, ...]:
+        """Follows the running plan until the chunk begins, the chunk to its end, and then decelerates."""
+        times_ns = grid_between(self._first_waypoint_ns(now_ns), chunk.end_ns, self._step_ns)
+        new = times_ns >= chunk.start_ns
+        reason = stale_context(chunk.context_ns, now_ns, self.config)
+        reason = reason or ("" if new.any() else "stale chunk: it passed while it waited")
+        if reason:
+            self.refusals[reason.partition(":")[0]] += 1
+            return self._watch_motion(now_ns)
+        if self._running is None:
+            self._running = RunningPlan.at_rest(now_ns, self._step_ns, self._feedback.positions)
+        old = self._running.states_at(times_ns)[0]
+        wanted = np.where(new[:, None], 0.0, old)
+        wanted[new] = resample_chunk(chunk, times_ns[new], self.config.resampling)
+        seam = int(np.argmax(new))
+        self._splices.append(Splice(now_ns, chunk.observation_ns, chunk.context_ns, np.abs(wanted[seam] - old[seam])))
+        start = self._running.state_at(now_ns)[0]
+        limited = limit_waypoints(self._limits, now_ns, start, times_ns, wanted)
+        self.position_hits += limited.position_hits
+        self.velocity_hits += limited.velocity_hits
+        times_ns, positions = self._with_stop(now_ns, start, times_ns, limited.positions)
+        self._provenance, self._chunk_end_ns = chunk, chunk.end_ns
+        self._enter(ExecutorState.MOVING, "chunk", now_ns)
+        return self._send(now_ns, start, times_ns, positions)
+
+    def _with_stop(
+        self, now_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Appends the way to rest from the end of a series of waypoints."""
+        end_ns = int(times_ns[-1])
+        before, before_ns = (positions[-2], int(times_ns[-2])) if len(positions) > 1 else (start, now_ns)
+        velocity = (positions[-1] - before) * (NS_PER_S / (end_ns - before_ns))
+        tail_ns, tail = stopping_waypoints(
+            end_ns,
+            positions[-1],
+            velocity,
+            self._acceleration,
+            self._limits.lower,
+            self._limits.upper,
+            end_ns + self._step_ns,
+            self._step_ns,
+        )
+        return np.concatenate((times_ns, tail_ns)), np.concatenate((positions, tail))
+
+    def _stop(self, now_ns: int) -> tuple[Trajectory, ...]:
+        """Decelerates from the present motion."""
+        if self._running is None:
+            return ()
+        position, velocity = self._running.state_at(now_ns)
+        # Inside a cubic segment the speed may pass the limit that its waypoints keep.
+        velocity = np.clip(velocity, -self._limits.velocity, self._limits.velocity)
+        limits = self._limits.including(self._running.positions[-1])
+        first_ns = self._first_waypoint_ns(now_ns)
+        times_ns, positions = stopping_waypoints(
+            now_ns, position, velocity, self._acceleration, limits.lower, limits.upper, first_ns, self._step_ns
+        )
+        positions = limit_waypoints(limits, now_ns, position, times_ns, positions).positions
+        return self._send(now_ns, position, times_ns, positions)
+
+    def _start_anew(self, now_ns: int) -> tuple[Trajectory, ...]:
+        """After the clock jumped back, what was sent means other instants, and the arms may be anywhere."""
+        self._forget()
+        self._feedback.restart()
+        self._hold_owed, self._last_tick_ns = True, now_ns
+        self._enter(ExecutorState.HOLDING, "clock jumped back", now_ns)
+        return ()
+
+    def _hold_measured(self, now_ns: int) -> tuple[Trajectory, ...]:
+        """Replaces trajectories of another time by a hold, once it is known where the arms are."""
+        if self._feedback.positions is None or self._feedback.stamp_ns > now_ns:
+            return ()
+        self._hold_owed = False
+        self._running = RunningPlan.at_rest(now_ns, self._step_ns, self._feedback.positions)
+        return self._stop(now_ns)
+
+    def _fault(self, reason: str, now_ns: int) -> tuple[Trajectory, ...]:
+        if self.state is ExecutorState.MOVING:
+            sent = self._stop(now_ns)
+            self._enter(ExecutorState.STOPPING, reason, now_ns)
+            return sent
+        if self.state is ExecutorState.HOLDING:
+            self._enter(ExecutorState.HOLDING, reason, now_ns)
+        return self._watch_motion(now_ns)
+
+    def _watch_motion(self, now_ns: int) -> tuple[Trajectory, ...]:
+        """Watches the context and the end of the plan while moving, and coming to rest while stopping."""
+        if self.state is ExecutorState.MOVING:
+            reason = stale_context(self._provenance.context_ns, now_ns, self.config)
+            if reason:
+                return self._fault(reason, now_ns)
+            if now_ns > self._chunk_end_ns:
+                late_s = seconds(now_ns - self._chunk_end_ns)
+                # The deceleration was sent with the chunk already.
+                self._enter(ExecutorState.STOPPING, f"out of plan: the last chunk ended {late_s:.3f} s ago", now_ns)
+        if self.state is ExecutorState.STOPPING and now_ns >= self._running.end_ns:
+            self._enter(ExecutorState.HOLDING, self.reason, now_ns)
+        return ()
+
+    def _send(
+        self, now_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray
+    ) -> tuple[Trajectory, ...]:
+        """Makes these waypoints the plan, and encodes them for each controller with the same instants."""
+        velocities = waypoint_velocities(now_ns, start, times_ns, positions)
+        history_ns = nanoseconds(self.config.history_s)
+        self._running = self._running.continued(now_ns, times_ns, positions, velocities, history_ns)
+        return tuple(
+            Trajectory(controller.joints, times_ns, positions[:, columns], velocities[:, columns])
+            for controller, columns in zip(self.spec.controllers, self._columns, strict=True)
+        )
+
+    def _first_waypoint_ns(self, now_ns: int) -> int:
+        return ceil_to_grid(now_ns + self._lead_ns, self._step_ns)
+
+    def _enter(self, state: ExecutorState, reason: str, now_ns: int) -> None:
+        # A reason's detail after the colon, such as an age, changes all the time.
+        if state is self.state and reason.partition(":")[0] == self.reason.partition(":")[0]:
+            return
+        self._changes.append(StateChange(now_ns, self.state, state, reason))
+        self.state, self.reason = state, reason

@@ -1,0 +1,54 @@
+"""Watches the joint states on a steady clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dit_policy_ros.errors import RobotError
+from dit_policy_ros.robot import RobotSpec
+from dit_policy_ros.space import gather
+from dit_policy_ros.types import seconds
+
+
+class FeedbackWatch:
+    """The newest joint positions, and whether they can be relied on."""
+
+    def __init__(self, spec: RobotSpec):
+        self.positions: np.ndarray | None = None
+        """Newest valid ones, (J,) in the robot's order."""
+        self.stamp_ns: int | None = None
+        self.fault = ""
+        """'' while the positions can be relied on, as of the last ``watch``."""
+        self.invalid = ""
+        """'' or what was wrong with the newest message."""
+        self._names = spec.names
+        self._max_age_s = spec.joint_states_max_age_s
+        self._is_new = False
+        self._seen_steady_ns: int | None = None
+
+    def restart(self) -> None:
+        """Forgets the positions, and gives the joint states their full time to arrive again."""
+        self.positions = self.stamp_ns = self._seen_steady_ns = None
+
+    def add(self, stamp_ns: int, positions: Mapping[str, float]) -> str:
+        """Takes measured positions by name; returns '' or why they are invalid."""
+        try:
+            self.positions = gather(positions, self._names)
+        except RobotError as problem:
+            self.invalid = f"joint states invalid: {problem}"
+            return self.invalid
+        self.invalid = ""
+        # A driver that repeats one stamp has stopped measuring.
+        self._is_new = self._is_new or stamp_ns != self.stamp_ns
+        self.stamp_ns = stamp_ns
+        return ""
+
+    def watch(self, steady_ns: int) -> None:
+        """Sets ``fault``; to be called once per control period."""
+        if self._is_new or self._seen_steady_ns is None:
+            self._is_new, self._seen_steady_ns = False, steady_ns
+        age_s = seconds(steady_ns - self._seen_steady_ns)
+        stale = f"joint states stale: none for {age_s:.3f} s (limit {self._max_age_s:g} s)"
+        self.fault = self.invalid or (stale if age_s > self._max_age_s else "")

@@ -1,0 +1,214 @@
+"""Scripted experts: keyframes of both hands from the known object poses, turned into joint targets.
+
+Planned once per episode and played open loop. A keyframe says where a hand is at a control step; between keyframes the
+hand moves on a minimum-jerk curve and the joints follow by inverse kinematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, Slerp
+
+from dit_policy_ros.errors import WorldError, one_of
+from dit_policy_ros.sim.body import AlohaBody
+from dit_policy_ros.sim.inverse_kinematics import ArmKinematics
+
+PITCH_RAD = np.radians(60.0)
+OPEN, NARROW, CLOSED = 1.0, 0.85, 0.0
+_IK_STRIDE = 2
+_READY_RAD = (0.0, 0.0, 0.7, 0.0, 0.4, 0.0)
+"""Where inverse kinematics starts: the wrist bent down, the forearm unrolled."""
+_READY_ROLLED_RAD = (0.0, -0.9, 1.1, 0.0, -0.2, np.pi / 2)
+"""The same for the rolled hand."""
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """Where one hand is at one control step."""
+
+    step: int
+    position: np.ndarray
+    """(3,) between the finger tips, world frame, [m]."""
+    rotation: np.ndarray
+    """(3, 3), x along the fingers, y along their closing, world frame."""
+    grip: float
+    """1 open, 0 closed; reached at this step in a straight line from the previous keyframe."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned episode."""
+
+    targets: np.ndarray
+    """(steps, 14) joint targets of each control step."""
+    careful: np.ndarray
+    """(steps,) 0..1, how much a disturbance would spoil this step: 1 while grasping and handing over."""
+
+
+def plan_episode(body: AlohaBody) -> Plan:
+    """Plans the episode the body was just reset to.
+
+    Raises:
+        WorldError: the world has no expert, or an object is out of reach.
+    """
+    if body.world.name not in EXPERTS:
+        raise WorldError(one_of("Expert for world", body.world.name, EXPERTS))
+    start = body.data.qpos.copy()
+    hands, careful_spans = EXPERTS[body.world.name](body)
+    length = max(frames[-1].step for frames in hands.values()) + 1
+    sides = [_joint_targets(body, side, hands[side], start, length) for side in ("left", "right")]
+    return Plan(np.concatenate(sides, axis=1), _careful(careful_spans, length))
+
+
+def home_frame(body: AlohaBody, side: str, grip: float = 0.0) -> Keyframe:
+    """Returns where a hand is now, as a keyframe at step 0."""
+    site = body.data.site("cali_left_site1" if side == "left" else "cali_right_site1")
+    rotation = site.xmat.reshape(3, 3).copy()
+    return Keyframe(0, site.xpos - 0.005 * rotation[:, 0], rotation, grip)
+
+
+def downward(side: str, yaw_rad: float = 0.0, pitch_rad: float = PITCH_RAD) -> np.ndarray:
+    """Returns a hand rotation that points inward and down, fingers closing along y turned by yaw, (3, 3)."""
+    inward = -1.0 if side == "right" else 1.0
+    forward = np.array([inward * np.cos(pitch_rad), 0.0, -np.sin(pitch_rad)])
+    closing = np.array([0.0, inward, 0.0])
+    rotation = np.stack([forward, closing, np.cross(forward, closing)], axis=1)
+    return Rotation.from_rotvec([0.0, 0.0, yaw_rad]).as_matrix() @ rotation
+
+
+def sideways_rolled() -> np.ndarray:
+    """Returns the left hand's handover rotation: level, pointing to +x, fingers closing along z, (3, 3)."""
+    return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+def _offset(x: float, z: float) -> np.ndarray:
+    """A displacement in the world's x-z plane, (3,) [m]."""
+    return np.array([x, 0.0, z])
+
+
+Hands = dict[str, list[Keyframe]]
+Spans = tuple[tuple[int, int], ...]
+
+
+def _handover(body: AlohaBody) -> tuple[Hands, Spans]:
+    """The right hand picks the named cube, meets the left hand in the middle, and lets go."""
+    pose = body.data.joint(_FREE_JOINT[body.episode.target]).qpos
+    cube, yaw = pose[:3], _yaw_within_quarter(pose[3:7])
+    grasp = np.array([cube[0], cube[1], 0.02])
+    above = grasp + _offset(0.0, 0.09)
+    meet = np.array([0.0, 0.5, 0.30])
+    turned, straight = downward("right", yaw), downward("right")
+    right = [
+        home_frame(body, "right"),
+        Keyframe(44, above, turned, NARROW),
+        Keyframe(68, grasp, turned, NARROW),
+        Keyframe(72, grasp, turned, NARROW),
+        Keyframe(84, grasp, turned, CLOSED),
+        Keyframe(108, above, turned, CLOSED),
+        Keyframe(150, meet, straight, CLOSED),
+        Keyframe(186, meet, straight, CLOSED),
+        Keyframe(196, meet, straight, OPEN),
+        Keyframe(222, meet + _offset(0.12, 0.04), straight, OPEN),
+        Keyframe(265, meet + _offset(0.12, 0.04), straight, CLOSED),
+    ]
+    rolled = sideways_rolled()
+    left = [
+        home_frame(body, "left"),
+        Keyframe(56, meet + _offset(-0.16, 0.0), rolled, OPEN),
+        Keyframe(146, meet + _offset(-0.12, 0.0), rolled, OPEN),
+        Keyframe(168, meet, rolled, OPEN),
+        Keyframe(170, meet, rolled, OPEN),
+        Keyframe(182, meet, rolled, CLOSED),
+        Keyframe(210, meet, rolled, CLOSED),
+        Keyframe(245, meet + _offset(-0.08, 0.0), rolled, CLOSED),
+        Keyframe(265, meet + _offset(-0.08, 0.0), rolled, CLOSED),
+    ]
+    return {"left": left, "right": right}, ((52, 90), (150, 216))
+
+
+def _insertion(body: AlohaBody) -> tuple[Hands, Spans]:
+    """Each hand picks its part by the middle; they meet in the air and the peg is pushed in."""
+    peg = body.data.joint("red_peg_joint").qpos[:3]
+    socket = body.data.joint("blue_socket_joint").qpos[:3]
+    middle = np.array([0.0, 0.5, 0.20])
+    hands: Hands = {}
+    for side, part, height, apart in (("right", peg, 0.015, 1.0), ("left", socket, 0.022, -1.0)):
+        rotation = downward(side)
+        grasp = np.array([part[0], part[1], height])
+        above = grasp + _offset(0.0, 0.09)
+        hands[side] = [
+            home_frame(body, side),
+            Keyframe(50, above, rotation, OPEN),
+            Keyframe(75, grasp, rotation, OPEN),
+            Keyframe(80, grasp, rotation, OPEN),
+            Keyframe(95, grasp, rotation, CLOSED),
+            Keyframe(120, above, rotation, CLOSED),
+            Keyframe(175, middle + _offset(0.10 * apart, 0.0), rotation, CLOSED),
+            Keyframe(195, middle + _offset(0.10 * apart, 0.0), rotation, CLOSED),
+            Keyframe(290, middle + _offset(0.045 * apart, 0.0), rotation, CLOSED),
+            Keyframe(330, middle + _offset(0.045 * apart, 0.0), rotation, CLOSED),
+        ]
+    return hands, ((60, 110), (180, 330))
+
+
+EXPERTS: Mapping[str, Callable[[AlohaBody], tuple[Hands, Spans]]] = {
+    "aloha_transfer_cube": _handover,
+    "aloha_language": _handover,
+    "aloha_insertion": _insertion,
+}
+_FREE_JOINT = {"red_box": "red_box_joint", "green_box": "green_box_joint", "blue_box": "blue_box_joint"}
+
+
+def _yaw_within_quarter(quaternion_wxyz: np.ndarray) -> float:
+    """A square looks the same every 90 degrees; the turn within 45 degrees is the shortest."""
+    yaw = 2.0 * np.arctan2(quaternion_wxyz[3], quaternion_wxyz[0])
+    return float((yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+
+
+def _joint_targets(body: AlohaBody, side: str, frames: list[Keyframe], start: np.ndarray, length: int) -> np.ndarray:
+    """Keyframes of one hand to joint targets, (length, 7)."""
+    base = 0 if side == "left" else 8
+    seed = start.copy()
+    rolled = abs(frames[1].rotation[2, 1]) > 0.5
+    seed[base : base + 6] = _READY_ROLLED_RAD if rolled else _READY_RAD
+    arm = ArmKinematics(body.model, side, seed)
+    arm.solve(frames[1].position, frames[1].rotation, iterations=200)
+    steps = np.arange(frames[1].step, length + _IK_STRIDE - 1, _IK_STRIDE)
+    positions, rotations = _curve(frames, steps)
+    angles = np.array([arm.solve(p, r) for p, r in zip(positions, rotations, strict=True)])
+    every = np.arange(length)
+    # The way from home passes a straight wrist, where inverse kinematics would spin the forearm: interpolate joints.
+    leave = _minimum_jerk(every[: frames[1].step] / frames[1].step)[:, None]
+    home = start[base : base + 6]
+    spline = CubicSpline(steps, angles, bc_type="clamped")
+    joints = np.concatenate([home + leave * (angles[0] - home), spline(every[frames[1].step :])])
+    grip = np.interp(every, [frame.step for frame in frames], [frame.grip for frame in frames])
+    return np.concatenate([joints, grip[:, None]], axis=1)
+
+
+def _curve(frames: list[Keyframe], steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-jerk poses at these steps: positions (N, 3), rotations (N, 3, 3)."""
+    knots = np.array([frame.step for frame in frames])
+    steps = np.minimum(steps, knots[-1])
+    segment = np.clip(np.searchsorted(knots, steps, side="right") - 1, 0, len(frames) - 2)
+    fraction = (steps - knots[segment]) / (knots[segment + 1] - knots[segment])
+    smooth = _minimum_jerk(fraction)
+    points = np.array([frame.position for frame in frames])
+    positions = points[segment] + smooth[:, None] * (points[segment + 1] - points[segment])
+    slerp = Slerp(np.arange(len(frames)), Rotation.from_matrix([frame.rotation for frame in frames]))
+    return positions, slerp(segment + smooth).as_matrix()
+
+
+def _minimum_jerk(fraction: np.ndarray) -> np.ndarray:
+    return fraction**3 * (10.0 - 15.0 * fraction + 6.0 * fraction**2)
+
+
+def _careful(spans: Spans, length: int, edge: int = 12) -> np.ndarray:
+    """1 inside the spans, falling to 0 over ``edge`` steps outside."""
+    steps = np.arange(length)
+    distance = np.min([np.maximum(0, np.maximum(a - steps, steps - b)) for a, b in spans], axis=0)
+    return np.clip(1.0 - distance / edge, 0.0, 1.0)

@@ -1,0 +1,181 @@
+"""What people say to the robot. Training and held-out phrases share words, never sentences.
+
+``train`` is a grammar of some hundred thousand sentences. ``held_out`` was written by hand, in other constructions and
+with words the grammar lacks, and is never trained on. ``plain`` is one fixed sentence per task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dit_policy_ros.errors import WorldError, one_of
+
+TASKS = ("transfer", "insertion", "red", "green", "blue")
+
+PLAIN: Mapping[str, str] = {
+    "transfer": "hand the cube to the left arm",
+    "insertion": "insert the peg into the socket",
+    **{colour: f"hand the {colour} cube to the left arm" for colour in ("red", "green", "blue")},
+}
+
+_COLOUR_WORDS: Mapping[str, tuple[str, ...]] = {
+    "red": ("red", "red", "red", "red", "crimson", "scarlet", "reddish", "ruby"),
+    "green": ("green", "green", "green", "green", "emerald", "lime", "greenish", "grass-coloured"),
+    "blue": ("blue", "blue", "blue", "blue", "navy", "azure", "bluish", "cobalt"),
+}
+_CUBE = ("cube", "block", "box", "cube", "brick", "die", "square", "object", "one", "piece")
+_POLITE = (
+    "",
+    "",
+    "",
+    "please ",
+    "can you ",
+    "could you please ",
+    "robot, ",
+    "now ",
+    "I want you to ",
+    "I'd like you to ",
+)
+_GIVE = (
+    "hand {x} to the left {arm}",
+    "pass {x} to the left {arm}",
+    "give {x} to the left {arm}",
+    "transfer {x} to the left {arm}",
+    "move {x} over to the left {arm}",
+    "hand over {x}",
+    "pass {x} across to your left {arm}",
+    "hand {x} from right to left",
+    "take {x} with the right {arm} and hand it to the left",
+    "pick up {x} and pass it to the left {arm}",
+    "pick {x}, then give it to the other {arm}",
+    "grab {x} and transfer it to the left {arm}",
+    "lift {x} with your right {arm} and let the left one take it",
+    "let the left {arm} have {x}",
+    "put {x} in the left {arm}",
+    "bring {x} to the left {arm}",
+    "get {x} into the left {arm}",
+    "deliver {x} to the left {arm}",
+    "the left {arm} should get {x}",
+    "the left {arm} needs {x}",
+)
+_ARM = ("arm", "hand", "gripper", "arm", "side", "manipulator")
+_NOT_OTHERS = (
+    "",
+    "",
+    "",
+    ", not the {o} one",
+    ", leave the {o} one alone",
+    " and ignore the {o} {c}",
+    " but don't touch the {o} {c}",
+    ", the {o} {c} stays on the table",
+)
+_OTHERS_FIRST = ("", "", "", "", "not the {o} one: ", "forget the {o} {c}, ", "leave the {o} {c} where it is and ")
+_INSERT = (
+    "insert {p} into {s}",
+    "put {p} into {s}",
+    "push {p} into {s}",
+    "plug {p} into {s}",
+    "slide {p} inside {s}",
+    "stick {p} in {s}",
+    "fit {p} into {s}",
+    "place {p} inside {s}",
+    "assemble {p} and {s}",
+    "join {p} with {s}",
+    "pick up {p} and {s} and insert one into the other",
+    "take {p} and {s} and put them together",
+    "bring {p} and {s} together in the air",
+    "connect {p} to {s}",
+    "peg in hole: {p} goes into {s}",
+)
+_PEG = ("the peg", "the red peg", "the stick", "the red stick", "the rod", "the pin", "the plug", "the red bar")
+_SOCKET = ("the socket", "the blue socket", "the hole", "the blue hole", "the tube", "the sleeve", "the blue box")
+
+HELD_OUT: Mapping[str, tuple[str, ...]] = {
+    "transfer": (
+        "would you kindly carry the cube across to the left hand",
+        "your right arm picks the cube up, your left arm receives it",
+        "swap the block from the right gripper into the left gripper",
+        "left arm, take the cube that the right arm gives you",
+        "do the handover with the cube",
+        "the cube belongs in the left hand, send it there",
+        "start the cube transfer",
+        "make the two arms exchange the block, ending left",
+    ),
+    "insertion": (
+        "get that peg seated in its socket",
+        "the peg has to end up inside the socket, do it mid-air",
+        "mate the peg with the socket",
+        "do the insertion task with both arms",
+        "lift both parts and press the peg home into the socket",
+        "let us see you thread the peg through the socket",
+        "one arm holds the socket while the other inserts the peg",
+        "peg, meet socket: insert it fully",
+    ),
+    **{
+        colour: (
+            f"would you kindly carry the {colour} cube across to the left hand",
+            f"it is the {colour} block that the left arm is waiting for",
+            f"your right arm picks the {colour} cube up, your left arm receives it",
+            f"of the three cubes, I need the {colour} one handed over",
+            f"{colour}, to the left",
+            f"find whatever is {colour} and send it to the left gripper",
+            f"make sure the {colour} cube ends up in the left hand",
+            f"there are three blocks; the left hand wants the {colour}",
+            f"swap the {colour} block from the right gripper into the left gripper",
+            f"do the handover with the {colour} cube this time",
+        )
+        for colour in ("red", "green", "blue")
+    },
+}
+
+PHRASE_SETS = ("plain", "train", "held_out")
+
+
+def draw(task: str, phrase_set: str, seed: int) -> str:
+    """Returns one sentence for a task.
+
+    Raises:
+        WorldError: unknown task or phrase set.
+    """
+    if task not in TASKS:
+        raise WorldError(one_of("Task", task, TASKS))
+    check_phrase_set(phrase_set)
+    rng = np.random.default_rng([seed, 11])
+    if phrase_set == "plain":
+        return PLAIN[task]
+    if phrase_set == "held_out":
+        return str(rng.choice(HELD_OUT[task]))
+    return _insertion_sentence(rng) if task == "insertion" else _handover_sentence(task, rng)
+
+
+def check_phrase_set(name: str) -> None:
+    """Raises WorldError unless there is a phrase set of this name."""
+    if name not in PHRASE_SETS:
+        raise WorldError(one_of("Phrase set", name, PHRASE_SETS))
+
+
+def _handover_sentence(task: str, rng: np.random.Generator) -> str:
+    cube = str(rng.choice(_CUBE))
+    if task == "transfer":
+        cube = str(rng.choice(("cube", "block", "box", "object", "red cube", "red block")))
+        wanted, before, after = f"the {cube}", "", ""
+    else:
+        colour = str(rng.choice(_COLOUR_WORDS[task]))
+        wanted = str(
+            rng.choice((f"the {colour} {cube}", f"the {cube} that is {colour}", f"the {colour} coloured {cube}"))
+        )
+        other = str(rng.choice([name for name in ("red", "green", "blue") if name != task]))
+        before = str(rng.choice(_OTHERS_FIRST)).format(o=other, c=cube)
+        after = str(rng.choice(_NOT_OTHERS)).format(o=other, c=cube) if not before else ""
+    sentence = str(rng.choice(_GIVE)).format(x=wanted, arm=rng.choice(_ARM))
+    polite = str(rng.choice(_POLITE))
+    if sentence.startswith("the left"):
+        polite = ""
+    return before + polite + sentence + after
+
+
+def _insertion_sentence(rng: np.random.Generator) -> str:
+    sentence = str(rng.choice(_INSERT)).format(p=rng.choice(_PEG), s=rng.choice(_SOCKET))
+    return str(rng.choice(_POLITE)) + sentence

@@ -1,0 +1,176 @@
+"""The simulated tasks: what stands on the table, what is asked, and when it counts as done.
+
+``aloha_transfer_cube`` and ``aloha_insertion`` are gym-aloha's own, sampled and scored as there, so that published
+numbers compare. ``aloha_language`` puts three cubes on the same table and names one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+from gym_aloha.utils import sample_box_pose, sample_insertion_pose
+
+from dit_policy_ros.errors import WorldError, one_of
+from dit_policy_ros.sim import phrases, scene
+from dit_policy_ros.sim.variation import Variation
+
+CUBE_SEPARATION_M = 0.06
+"""Least distance between two cube centres that still lets a finger pass between them."""
+CUBE_AREA = ((0.0, 0.2), (0.4, 0.6))
+"""x and y ranges of cube centres, [m], as gym-aloha's."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What one reset drew."""
+
+    seed: int
+    objects: np.ndarray
+    """Free-joint positions of all objects, (7 * objects,): x y z, quaternion w x y z."""
+    instruction: str
+    target: str
+    """Geom name of the object to hand over, or 'red_peg'."""
+    variation: Variation = field(default_factory=Variation)
+
+
+@dataclass(frozen=True)
+class World:
+    """One task."""
+
+    name: str
+    make_model: Callable[[], mujoco.MjModel]
+    sample: Callable[[int, str], Episode]
+    """(seed, phrase set) to an episode; phrase sets are those of ``phrases.PHRASE_SETS``."""
+    reward: Callable[[frozenset[tuple[str, str]], Episode], int]
+    """Touching geom pairs to gym-aloha's reward 0..4."""
+    is_strict: Callable[[frozenset[tuple[str, str]], Episode], bool]
+    """Whether the end state counts as a success that a person would accept."""
+    task: Callable[[int], str]
+    """Seed to the task of ``phrases.TASKS`` that is asked."""
+    episode_steps: int = 400
+    """Length in control steps of 20 ms, as in ACT's evaluation."""
+    max_reward: int = 4
+
+
+def find_world(name: str) -> World:
+    """Returns a world by name.
+
+    Raises:
+        WorldError: there is no such world.
+    """
+    if name not in WORLDS:
+        raise WorldError(one_of("World", name, WORLDS))
+    return WORLDS[name]
+
+
+def _sample_transfer(seed: int, phrase_set: str) -> Episode:
+    instruction = phrases.draw("transfer", phrase_set, seed)
+    return Episode(seed, sample_box_pose(seed), instruction, "red_box")
+
+
+def _sample_insertion(seed: int, phrase_set: str) -> Episode:
+    instruction = phrases.draw("insertion", phrase_set, seed)
+    return Episode(seed, np.concatenate(sample_insertion_pose(seed)), instruction, "red_peg")
+
+
+def _sample_language(seed: int, phrase_set: str) -> Episode:
+    rng = np.random.default_rng([seed, 7])
+    (x_low, x_high), (y_low, y_high) = CUBE_AREA
+    centres: list[np.ndarray] = []
+    while len(centres) < 3:
+        centre = rng.uniform([x_low, y_low], [x_high, y_high])
+        if all(np.linalg.norm(centre - other) >= CUBE_SEPARATION_M for other in centres):
+            centres.append(centre)
+    poses = []
+    for centre in centres:
+        yaw = rng.uniform(-np.pi / 4, np.pi / 4)
+        poses.append([*centre, scene.CUBE_HALF_SIZE_M + 0.001, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
+    colour = str(rng.choice(list(scene.CUBE_COLOURS)))
+    instruction = phrases.draw(colour, phrase_set, seed)
+    return Episode(seed, np.concatenate(poses), instruction, f"{colour}_box", Variation.draw(rng))
+
+
+def _asked_colour(seed: int) -> str:
+    return _sample_language(seed, "plain").target.removesuffix("_box")
+
+
+def _cube_reward(touching: frozenset[tuple[str, str]], episode: Episode) -> int:
+    cube = episode.target
+    on_table = (cube, "table") in touching
+    right = (cube, "vx300s_right/10_right_gripper_finger") in touching
+    left = (cube, "vx300s_left/10_left_gripper_finger") in touching
+    if left:
+        return 3 if on_table else 4
+    if right:
+        return 1 if on_table else 2
+    return 0
+
+
+def _touches(touching: frozenset[tuple[str, str]], geom: str, prefix: str) -> bool:
+    return any((a == geom and b.startswith(prefix)) or (b == geom and a.startswith(prefix)) for a, b in touching)
+
+
+def _cube_strict(touching: frozenset[tuple[str, str]], episode: Episode) -> bool:
+    """The left hand holds the cube, the right hand is clear of it, and no other cube left the table."""
+    others = [f"{colour}_box" for colour in scene.CUBE_COLOURS if f"{colour}_box" != episode.target]
+    lifted = len(episode.objects) > 7 and any(not _touches(touching, cube, "table") for cube in others)
+    held = _cube_reward(touching, episode) == 4
+    return held and not lifted and not _touches(touching, episode.target, "vx300s_right/")
+
+
+def _insertion_reward(touching: frozenset[tuple[str, str]], episode: Episode) -> int:
+    del episode  # The objects never differ.
+    sockets = [f"socket-{i}" for i in range(1, 5)]
+    right = ("red_peg", "vx300s_right/10_right_gripper_finger") in touching
+    left = any((socket, "vx300s_left/10_left_gripper_finger") in touching for socket in sockets)
+    aloft = ("red_peg", "table") not in touching and all((socket, "table") not in touching for socket in sockets)
+    reward = 0
+    if left and right:
+        reward = 2 if aloft else 1
+    if aloft and any(("red_peg", socket) in touching for socket in sockets):
+        reward = 3
+    if ("red_peg", "pin") in touching:
+        reward = 4
+    return reward
+
+
+def _insertion_strict(touching: frozenset[tuple[str, str]], episode: Episode) -> bool:
+    """The peg sits in the socket, aloft, with both hands still holding."""
+    in_hands = _touches(touching, "red_peg", "vx300s_right/") and any(
+        _touches(touching, f"socket-{i}", "vx300s_left/") for i in range(1, 5)
+    )
+    return in_hands and _insertion_reward(touching, episode) == 4
+
+
+WORLDS: Mapping[str, World] = {
+    world.name: world
+    for world in (
+        World(
+            name="aloha_transfer_cube",
+            make_model=scene.transfer_cube_model,
+            sample=_sample_transfer,
+            reward=_cube_reward,
+            is_strict=_cube_strict,
+            task=lambda seed: "transfer",
+        ),
+        World(
+            name="aloha_insertion",
+            make_model=scene.insertion_model,
+            sample=_sample_insertion,
+            reward=_insertion_reward,
+            is_strict=_insertion_strict,
+            task=lambda seed: "insertion",
+        ),
+        World(
+            name="aloha_language",
+            make_model=scene.three_cubes_model,
+            sample=_sample_language,
+            reward=_cube_reward,
+            is_strict=_cube_strict,
+            task=_asked_colour,
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Training of the dual-system policy from recorded bags."""

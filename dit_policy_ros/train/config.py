@@ -1,0 +1,71 @@
+"""What a training run depends on. YAML files with these entries lie in ``config/policies``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dit_policy_ros.errors import ConfigError
+from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.policy.dual_system import DualSystemConfig
+from dit_policy_ros.resources import find_config
+from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One recipe."""
+
+    slow_camera: CameraView
+    fast_cameras: tuple[CameraView, ...]
+    network: DualSystemConfig = field(default_factory=DualSystemConfig)
+    batch: int = 32
+    """Observations in a step."""
+    flow_samples: int = 2
+    """Noises and flow times drawn for each observation."""
+    learning_rate: float = 8e-4
+    """Peak; rises linearly over the warm-up, then falls as a cosine to 1 % of it."""
+    warmup_steps: int = 150
+    weight_decay: float = 1e-4
+    average_decay: float = 0.998
+    """Of the moving average of the weights, which is what the policy runs on."""
+    largest_context_age_s: float = 1.0
+    """The slow camera's image is up to this much older than the fast ones."""
+    largest_commitment: int = 4
+    """Most committed tokens."""
+    state_noise: float = 0.01
+    """Spread of the noise on normalised proprioception."""
+    brightness: float = 0.15
+    """Largest relative change of brightness and contrast of an image."""
+    grasp_loss: float = 0.3
+    """Weight of the auxiliary loss: from the slow features alone, the joints at the coming grasp."""
+    unknown_words: float = 0.05
+    """Share of words replaced by ones that mean nothing."""
+
+
+def load_train_config(path: str | Path) -> TrainConfig:
+    """Loads a recipe, given as a path or as the name of a shipped one.
+
+    Raises:
+        ConfigError: no such file, or an entry is missing, unknown or malformed.
+    """
+    found = find_config("policies", path)
+    names = [entry.name for entry in fields(TrainConfig)]
+    required = ("slow_camera", "fast_cameras")
+    data = dict(fields_of(load_yaml_mapping(found, ConfigError), str(found), ConfigError, required, names))
+    try:
+        data["slow_camera"] = _camera(data["slow_camera"], f"{found}: slow_camera")
+        data["fast_cameras"] = tuple(_camera(entry, f"{found}: fast_cameras") for entry in data["fast_cameras"])
+        sizes = [entry.name for entry in fields(DualSystemConfig)]
+        network = fields_of(data.get("network", {}), f"{found}: network", ConfigError, (), sizes)
+        data["network"] = DualSystemConfig(**network)
+        return TrainConfig(**data)
+    except (TypeError, ValueError) as problem:
+        raise ConfigError(f"{found} is malformed: {problem}.") from problem
+
+
+def _camera(data: Any, where: str) -> CameraView:
+    entry = fields_of(data, where, ConfigError, ("name", "source", "box", "size"))
+    source, size = (tuple(int(value) for value in entry[key]) for key in ("source", "size"))
+    return CameraView(str(entry["name"]), source, tuple(float(value) for value in entry["box"]), size)

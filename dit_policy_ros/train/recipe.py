@@ -1,0 +1,113 @@
+"""From folders of bags to a policy directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dit_policy_ros import __version__
+from dit_policy_ros.data.dataset import Dataset, load_dataset
+from dit_policy_ros.data.episode_cache import CacheConfig
+from dit_policy_ros.data.running_statistics import Statistics
+from dit_policy_ros.errors import ConfigError
+from dit_policy_ros.policy.checkpoint import save_dual_policy
+from dit_policy_ros.policy.dual_policy import DualPolicyConfig, Range
+from dit_policy_ros.robot import RobotSpec, load_robot
+from dit_policy_ros.train.config import TrainConfig, load_train_config
+from dit_policy_ros.train.samples import BatchSource, Rephrase
+from dit_policy_ros.train.trainer import Progress, averaged_network, start_run, train
+
+_NARROWEST = 0.02
+"""A channel that hardly moves is not stretched beyond this range, in its own unit."""
+
+
+def run_recipe(
+    folders: tuple[Path, ...],
+    weights: tuple[float, ...],
+    out: Path,
+    recipe: str | Path,
+    robot_name: str | Path,
+    steps: int,
+    seed: int,
+    cache: Path,
+    device: str,
+    rephrase: Rephrase | None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Trains a policy and writes it to ``out``; goes on where an earlier call stopped.
+
+    Raises:
+        ConfigError: the recipe is malformed or does not fit the robot.
+        BagError: a bag cannot be used.
+        CheckpointError: ``out`` holds the state of another run.
+    """
+    if len(weights) != len(folders):
+        raise ConfigError(f"{len(weights)} weights for {len(folders)} folders; give one for each, or none.")
+    config, robot = load_train_config(recipe), load_robot(robot_name)
+    if config.network.joints != len(robot.names):
+        raise ConfigError(f"The recipe has {config.network.joints} joints, robot {robot.name} has {len(robot.names)}.")
+    views = {camera.name: camera for camera in (config.slow_camera, *config.fast_cameras)}
+    dataset = load_dataset(folders, robot, CacheConfig(views), cache, workers=os.cpu_count() or 1)
+    states, actions = (_range(summary) for summary in dataset.statistics())
+    shares = _shares(dataset, folders, weights)
+    state = start_run(config, seed)
+    if state.load(out / "training"):
+        print(f"Going on at step {state.step}.")
+    bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")
+
+    def report(progress: Progress) -> None:
+        bar.set_postfix_str(f"flow {progress.flow:.4f} grasp {progress.grasp:.4f}", refresh=False)
+        bar.update(progress.step - bar.n)
+        if on_progress is not None:
+            on_progress(progress)
+
+    def make_source(source_seed: int) -> BatchSource:
+        return BatchSource(dataset, config, states, actions, _grippers(robot), shares, rephrase, source_seed)
+
+    train(state, config, make_source, steps, seed, out / "training", report, device)
+    bar.close()
+    policy = DualPolicyConfig(robot.names, config.slow_camera, config.fast_cameras, states, actions, config.network)
+    notes = _notes(dataset, config, steps, seed, state.seconds)
+    save_dual_policy(out, policy, averaged_network(state), notes)
+    print(f"Wrote the policy to {out}. Try it: python -m dit_policy_ros evaluate --policy {out} --help")
+
+
+def _range(summary: Statistics) -> Range:
+    middle = (summary.min + summary.max) / 2
+    half = np.maximum(summary.max - summary.min, _NARROWEST) / 2
+    return Range((middle - half).round(6), (middle + half).round(6))
+
+
+def _shares(dataset: Dataset, folders: tuple[Path, ...], weights: tuple[float, ...]) -> np.ndarray:
+    """Each folder is drawn by its weight, and its episodes by their length."""
+    shares = np.zeros(len(dataset.episodes))
+    lengths = np.array([len(episode.targets) for episode in dataset.episodes], dtype=float)
+    for folder, weight in zip(folders, weights, strict=True):
+        inside = np.array([episode.bag.resolve().is_relative_to(folder.resolve()) for episode in dataset.episodes])
+        shares += weight * inside * lengths / lengths[inside].sum()
+    return shares / shares.sum()
+
+
+def _grippers(robot: RobotSpec) -> dict[int, tuple[int, ...]]:
+    """Column of each gripper to all columns of its arm."""
+    grippers = {}
+    for column, joint in enumerate(robot.joints):
+        if joint.slot.endswith("gripper_open"):
+            grippers[column] = tuple(i for i, other in enumerate(robot.joints) if other.arm == joint.arm)
+    return grippers
+
+
+def _notes(dataset: Dataset, config: TrainConfig, steps: int, seed: int, seconds: float) -> dict:
+    return {
+        "package_version": __version__,
+        "episodes": len(dataset.episodes),
+        "steps": steps,
+        "seed": seed,
+        "training_minutes": round(seconds / 60.0, 1),
+        "batch": config.batch,
+        "flow_samples": config.flow_samples,
+    }

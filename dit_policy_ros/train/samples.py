@@ -1,0 +1,180 @@
+"""Draws training batches from recorded episodes.
+
+A sample is one instant of an episode: the fast cameras and joints then, the slow camera some time before, the commands
+from then on, and how many of these are already committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_policy_ros.data.dataset import Dataset
+from dit_policy_ros.data.episode_cache import EpisodeArrays
+from dit_policy_ros.policy.dual_policy import Range, image_tensor
+from dit_policy_ros.policy.text import BUCKETS, hash_words
+from dit_policy_ros.train.config import TrainConfig
+from dit_policy_ros.types import seconds
+
+Rephrase = Callable[[EpisodeArrays, np.random.Generator], str]
+"""Another sentence for an episode."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything of one step, normalised. B observations."""
+
+    slow_image: Tensor
+    """(B, 3, H, W)."""
+    fast_images: Tensor
+    """(B, cameras, 3, h, w)."""
+    hashed: Tensor
+    """(B, words, pieces)."""
+    state: Tensor
+    """(B, joints)."""
+    age_s: Tensor
+    """(B,)."""
+    actions: Tensor
+    """(B, horizon, joints)."""
+    committed: Tensor
+    """(B, horizon) bool."""
+    grasp: Tensor
+    """(B, joints), joint targets at the next closing of each arm's gripper."""
+    grasp_known: Tensor
+    """(B, joints) bool."""
+
+
+class BatchSource:
+    """All frames in memory, and the arithmetic of drawing from them. Equal seeds give equal batches."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        states: Range,
+        actions: Range,
+        grippers: Mapping[int, tuple[int, ...]],
+        shares: np.ndarray,
+        rephrase: Rephrase | None,
+        seed: int,
+    ) -> None:
+        """Loads the frames.
+
+        Args:
+            grippers: column of each gripper to the columns of its arm, gripper included.
+            shares: (episodes,) how often to draw each episode, sum 1.
+            rephrase: draws another sentence each time; None keeps the recorded one.
+        """
+        self._episodes = dataset.episodes
+        self._config = config
+        self._states, self._actions = states, actions
+        self._shares = shares
+        self._rephrase = rephrase
+        self._rng = np.random.default_rng(seed)
+        cameras = (config.slow_camera, *config.fast_cameras)
+        self._frames = {camera.name: dataset.stack(camera.name) for camera in cameras}
+        self._grasps = [_coming_grasps(episode, grippers) for episode in dataset.episodes]
+
+    def draw(self) -> Batch:
+        """Returns the next batch."""
+        config = self._config
+        picks = self._rng.choice(len(self._episodes), config.batch, p=self._shares)
+        rows = [self._draw_one(int(pick)) for pick in picks]
+        slow, fast, hashed, state, age, actions, committed, grasp, known = zip(*rows, strict=True)
+        slow_image = self._jitter(image_tensor(np.stack(slow)))
+        fast_images = self._jitter(image_tensor(np.stack(fast)))
+        noise = self._rng.normal(0.0, config.state_noise, (config.batch, len(state[0])))
+        return Batch(
+            slow_image=slow_image,
+            fast_images=fast_images,
+            hashed=self._forget_words(torch.stack(hashed)),
+            state=_tensor(self._states.normalise(np.stack(state)) + noise),
+            age_s=_tensor(np.array(age)),
+            actions=_tensor(self._actions.normalise(np.stack(actions))),
+            committed=torch.from_numpy(np.stack(committed)),
+            grasp=_tensor(self._actions.normalise(np.stack(grasp))),
+            grasp_known=torch.from_numpy(np.stack(known)),
+        )
+
+    def _draw_one(self, pick: int) -> tuple:
+        config, episode, rng = self._config, self._episodes[pick], self._rng
+        clock = episode.image_stamps_ns[config.fast_cameras[0].name]
+        index = int(rng.integers(len(clock)))
+        now_ns = int(clock[index])
+        fast = [self._frame(camera.name, pick, now_ns)[0] for camera in config.fast_cameras]
+        wanted_age_s = rng.uniform(0.0, config.largest_context_age_s)
+        slow, slow_ns = self._frame(config.slow_camera.name, pick, now_ns - round(wanted_age_s * 1e9))
+        # Before the first frame nothing had moved yet, so that frame stands for any earlier one.
+        age_s = wanted_age_s if slow_ns > now_ns - round(wanted_age_s * 1e9) else seconds(now_ns - slow_ns)
+        step = config.network.steps_per_token
+        committed = np.arange(config.network.horizon) < step * rng.integers(config.largest_commitment + 1)
+        times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
+        times, targets, known = self._grasps[pick]
+        coming = min(int(np.searchsorted(times, slow_ns, side="right")), len(times) - 1)
+        seen = known[coming] & (times[coming] > slow_ns)
+        return (
+            slow,
+            np.stack(fast),
+            hash_words(self._rephrase(episode, rng) if self._rephrase else episode.instruction),
+            episode.positions_at(np.array([now_ns]))[0],
+            age_s,
+            episode.targets_at(times_ns),
+            committed,
+            targets[coming],
+            seen,
+        )
+
+    def _frame(self, camera: str, pick: int, at_ns: int) -> tuple[np.ndarray, int]:
+        """The newest frame at or before an instant, or the first one, and its stamp."""
+        stamps = self._episodes[pick].image_stamps_ns[camera]
+        index = max(int(np.searchsorted(stamps, at_ns, side="right")) - 1, 0)
+        frames, offsets = self._frames[camera]
+        return frames[offsets[pick] + index], int(stamps[index])
+
+    def _jitter(self, images: Tensor) -> Tensor:
+        """Changes brightness and contrast of each image, values stay around -1..1."""
+        shape = (*images.shape[:-3], 1, 1, 1)
+        size = self._config.brightness
+        gain = _tensor(1.0 + self._rng.uniform(-size, size, shape))
+        shift = _tensor(self._rng.uniform(-size, size, shape))
+        return images * gain + shift
+
+    def _forget_words(self, hashed: Tensor) -> Tensor:
+        """Replaces some words by random pieces."""
+        forget = torch.from_numpy(self._rng.random(hashed.shape[:2]) < self._config.unknown_words)
+        strange = torch.from_numpy(self._rng.integers(1, BUCKETS, hashed.shape))
+        return torch.where(forget[..., None] & (hashed != 0), strange, hashed)
+
+
+def _coming_grasps(
+    episode: EpisodeArrays, grippers: Mapping[int, tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """When some gripper closes next, and the joint targets of the arms then.
+
+    Returns:
+        Instants (E,) int64 ascending, targets (E, joints), and which are meant (E, joints) bool. The last instant is
+        the end of the episode, with nothing meant.
+    """
+    targets = episode.targets
+    events = []
+    for gripper, arm in grippers.items():
+        is_open = targets[:, gripper] > 0.5
+        for row in np.flatnonzero(is_open[:-1] & ~is_open[1:]):
+            events.append((int(episode.times_ns[row + 1]), row + 1, arm))
+    events.sort()
+    width = targets.shape[1]
+    times = [event[0] for event in events] + [int(episode.times_ns[-1])]
+    values = np.zeros((len(times), width), dtype=np.float32)
+    known = np.zeros((len(times), width), dtype=bool)
+    for row, (_, index, arm) in enumerate(events):
+        values[row, list(arm)] = targets[index, list(arm)]
+        known[row, list(arm)] = True
+    return np.array(times, dtype=np.int64), values, known
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values)).float()

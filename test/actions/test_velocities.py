@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dit_policy_ros.actions.velocities import knot_velocities, waypoint_velocities
+
+positions_of = arrays(np.float64, st.tuples(st.integers(2, 12), st.just(2)), elements=st.floats(-5, 5))
+intervals = st.lists(st.integers(1_000_000, 100_000_000), min_size=12, max_size=12)
+
+
+@given(positions_of, intervals)
+def test_no_faster_than_the_neighbouring_slopes(positions, intervals_ns):
+    times = np.cumsum(intervals_ns)[: len(positions)]
+    slopes = np.abs(np.diff(positions, axis=0) / (np.diff(times) * 1e-9)[:, None])
+    padded = np.pad(slopes, ((1, 1), (0, 0)), mode="edge")
+    assert (np.abs(knot_velocities(times, positions)) <= np.maximum(padded[:-1], padded[1:]) * (1 + 1e-9)).all()
+
+
+@given(positions_of)
+def test_last_waypoint_is_at_rest(positions):
+    times = 20_000_000 * np.arange(1, len(positions) + 1)
+    velocities = waypoint_velocities(0, np.zeros(2), times, positions)
+    assert velocities.shape == positions.shape
+    np.testing.assert_array_equal(velocities[-1], 0.0)
+
+
+def test_a_parabola_gets_its_derivative_on_an_uneven_grid():
+    times = np.array([0, 10, 40, 50, 90]) * 1_000_000
+    t = times[:, None] * 1e-9
+    velocities = waypoint_velocities(-20_000_000, np.array([0.02**2 - 0.02]), times, t**2 + t)
+    np.testing.assert_allclose(velocities[:-1], 2 * t[:-1] + 1, atol=1e-9)
+
+
+def test_one_waypoint_is_enough():
+    np.testing.assert_array_equal(waypoint_velocities(0, np.ones(2), np.array([5]), np.zeros((1, 2))), np.zeros((1, 2)))
+
+
+@given(positions_of)
+def test_swapping_arms_swaps_arms(positions):
+    times = 20_000_000 * np.arange(len(positions))
+    np.testing.assert_array_equal(
+        knot_velocities(times, positions[:, ::-1]), knot_velocities(times, positions)[:, ::-1]
+    )
