@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "dit_policy_ros"
-COMMANDS = ("demo", "evaluate", "record", "train")
+COMMANDS = ("bench", "demo", "evaluate", "record", "train")
 NODES = ("dit_node", "executor_node", "recorder_node", "sim_node", "vlm_node")
 
 
@@ -56,6 +56,7 @@ setup(
         ],
         "sim": ["mujoco>=3.3,<3.9", "gym-aloha>=0.1.3", "mink>=0.0.11", "scipy>=1.10"],
         "bags": ["rosbags>=0.10", "apsw>=3.40", "lz4>=4.3", "backports.zstd; python_version < '3.14'"],
+        "encoders": ["transformers>=4.56", "sentencepiece>=0.2", "pillow>=9.5"],
         "report": ["matplotlib>=3.7", "imageio-ffmpeg>=0.5", "pillow>=9.5"],
         "test": [
             "colcon-common-extensions",

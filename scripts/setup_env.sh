@@ -52,16 +52,6 @@ make_venv() {
   fi
 }
 
-# The ordinary torch wheel brings 3 GB of CUDA; a machine without an NVIDIA GPU takes the CPU build.
-install_torch() {
-  if nvidia-smi -L >/dev/null 2>&1; then return; fi
-  local version
-  version="$(sed -n 's/^torch==//p' "$common")"
-  "${pip[@]}" --no-deps "torch==$version+cpu" 2>/dev/null ||
-    "${pip[@]}" --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$version+cpu" ||
-    echo "No CPU build of torch $version was found; taking the ordinary one."
-}
-
 can_render() {
   MUJOCO_GL="${MUJOCO_GL:-egl}" "$venv/bin/python" - <<'PYTHON'
 import cv2
@@ -84,7 +74,6 @@ make_venv
 pip=("$venv/bin/python" -m pip install --disable-pip-version-check -c "$constraints")
 [[ -t 1 ]] || pip+=(--quiet)
 "${pip[@]}" "setuptools<80" wheel
-install_torch
 "${pip[@]}" --no-build-isolation --editable '.[ros,sim,bags,report,test]'
 if ! can_render 2>/dev/null; then
   apt_install "rendering without a screen" libegl1 libgl1 libgl1-mesa-dri

@@ -6,6 +6,7 @@ instant: torch, MuJoCo and ROS are imported inside ``run``.
 """
 
 COMMANDS = {
+    "bench": "dit_policy_ros.commands.bench",
     "demo": "dit_policy_ros.commands.demo",
     "evaluate": "dit_policy_ros.commands.evaluate",
     "record": "dit_policy_ros.commands.record",

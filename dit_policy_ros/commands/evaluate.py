@@ -125,6 +125,7 @@ def _job(job: tuple[_Task, int]):
         action_delay_s=task.action_delay_s,
         phrase_set=task.phrases,
     )
+    body.rewind()
     result = run_episode(body, policy, robot, seed, task.world, config)
     return from_result(result, robot.names, body.start_ns, body.world.max_reward)
 

@@ -88,6 +88,13 @@ class DualPolicy:
         """Cameras that ``act`` looks at."""
         return tuple(camera.name for camera in self.config.fast_cameras)
 
+    def example_observation(self) -> Observation:
+        """Returns an observation that the policy accepts: grey images, joints in the middle of their range."""
+        cameras = (self.config.slow_camera, *self.config.fast_cameras)
+        images = {camera.name: np.full((*camera.source[::-1], 3), 128, dtype=np.uint8) for camera in cameras}
+        middle = self.config.states.restore(np.zeros(len(self.config.joint_names)))
+        return Observation(0, dict(zip(self.config.joint_names, middle.tolist(), strict=True)), images=images)
+
     @torch.inference_mode()
     def encode(self, observation: Observation, instruction: str, epoch: int = 0) -> Context:
         """System 2; see ``types.Policy``."""

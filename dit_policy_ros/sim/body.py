@@ -75,6 +75,13 @@ class AlohaBody:
         self._index = {name: i for i, name in enumerate(JOINT_NAMES)}
         self.reset(0)
 
+    def rewind(self) -> None:
+        """Sets the clock back to its beginning, so that what follows does not depend on what was run before.
+
+        Not for a live graph, where a clock that jumps back confuses everybody.
+        """
+        self._now_ns = NS_PER_S
+
     def reset(self, seed: int, phrase_set: str = "plain") -> None:
         """Starts a new episode: home pose, objects and looks drawn from the seed."""
         self.start(self.world.sample(seed, phrase_set))

@@ -52,6 +52,7 @@ def record_episode(body: AlohaBody, seed: int, path: Path, phrase_set: str = "tr
     Raises:
         BagError: the folder exists.
     """
+    body.rewind()
     body.reset(seed, phrase_set)
     plan = plan_episode(body)
     noise = _disturbances(body, plan, seed) if disturb else np.zeros_like(plan.targets)

@@ -119,7 +119,8 @@ def ddpm_tokens(
         kept = here / below
         of_clean = below.sqrt() * (1 - kept) / (1 - here)
         of_x = kept.sqrt() * (1 - below) / (1 - here)
-        deviation = ((1 - below) / (1 - here) * (1 - kept)).sqrt() * (levels > 0)[..., None]
+        # Zero at level 0, where the level below is clean.
+        deviation = ((1 - below) / (1 - here) * (1 - kept)).sqrt()
         return of_clean.to(x.dtype) * clean + of_x.to(x.dtype) * x + deviation.to(x.dtype) * draw(x)
 
     return step

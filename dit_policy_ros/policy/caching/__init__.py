@@ -1,0 +1,1 @@
+"""Caches between the steps of one sampling run: what changes little is stored or forecast instead of computed."""
