@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "dit_policy_ros"
-COMMANDS = ("bench", "demo", "evaluate", "record", "train")
+COMMANDS = ("bench", "convert", "demo", "evaluate", "record", "train", "verify")
 NODES = ("dit_node", "executor_node", "recorder_node", "sim_node", "vlm_node")
 
 

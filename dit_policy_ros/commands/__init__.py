@@ -7,9 +7,11 @@ instant: torch, MuJoCo and ROS are imported inside ``run``.
 
 COMMANDS = {
     "bench": "dit_policy_ros.commands.bench",
+    "convert": "dit_policy_ros.commands.convert",
     "demo": "dit_policy_ros.commands.demo",
     "evaluate": "dit_policy_ros.commands.evaluate",
     "record": "dit_policy_ros.commands.record",
     "train": "dit_policy_ros.commands.train",
+    "verify": "dit_policy_ros.commands.verify",
 }
 """Name to module. A new command is a line here and one in setup.py."""

@@ -55,16 +55,18 @@ def _rephrase():
     """Draws another sentence for a simulated episode; recordings of real robots keep theirs."""
     from dit_policy_ros.sim import phrases
     from dit_policy_ros.sim.worlds import WORLDS
+    from dit_policy_ros.train.samples import Phrase
 
     tasks: dict[tuple[str, int], str] = {}
 
-    def rephrase(episode, rng) -> str:
+    def rephrase(episode, rng) -> Phrase:
         metadata = episode.metadata
         if metadata.world not in WORLDS or metadata.seed is None:
-            return episode.instruction
+            return Phrase(episode.instruction)
         key = (metadata.world, metadata.seed)
         if key not in tasks:
             tasks[key] = WORLDS[metadata.world].task(metadata.seed)
-        return phrases.draw(tasks[key], "train", int(rng.integers(2**31)))
+        task = tasks[key]
+        return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
 
     return rephrase

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_SHARPNESS = 4.0
+"""Scale of the heat maps: with 1, a soft-argmax over a thousand places takes long to leave the middle of the image."""
+
 
 class FilmConv(nn.Module):
     """Convolution, group norm, scale and shift by a condition, SiLU."""
@@ -54,7 +57,7 @@ class KeypointEncoder(nn.Module):
         x = self.down(self.stem(image, condition), condition)
         for block in self.body:
             x = x + block(x, condition)  # (B, C, H/4, W/4)
-        heat = self.heat(x).float().flatten(2) * self.sharpness  # (B, K, H*W/16)
+        heat = self.heat(x).float().flatten(2) * (_SHARPNESS * self.sharpness)  # (B, K, H*W/16)
         where = heat.softmax(-1)
         height, width = x.shape[-2:]
         rows = torch.linspace(-1, 1, height, device=x.device)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dit_policy_ros.errors import CheckpointError
@@ -20,7 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = ("model.safetensors", "weights.safetensors")
-_LISTED = 12
+_LISTED = 50
 
 
 def weight_files(path: Path) -> Mapping[Path, Collection[str] | None]:
@@ -197,22 +196,3 @@ def _flattened(data: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(data, Mapping):
         for key, value in data.items():
             yield from _flattened(value, f"{name}.{key}" if name else str(key))
-
-
-def convert_torch_file(source: Path, directory: Path, choose: Callable[[Shapes], str] = lambda shapes: "") -> None:
-    """Writes the tensors of a torch file as ``model.safetensors`` in a directory.
-
-    Args:
-        choose: from all shapes, the prefix of the names to keep; the prefix is cut off.
-
-    Raises:
-        CheckpointError: see ``read_torch_file``; or whatever ``choose`` raises.
-    """
-    tensors = read_torch_file(source)
-    prefix = choose({name: tuple(value.shape) for name, value in tensors.items()})
-    # Tied parameters share memory, which the format does not allow.
-    kept = {
-        name[len(prefix) :]: value.clone().contiguous() for name, value in tensors.items() if name.startswith(prefix)
-    }
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(kept, directory / SINGLE[0])

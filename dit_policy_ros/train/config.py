@@ -38,7 +38,15 @@ class TrainConfig:
     """Spread of the noise on normalised proprioception."""
     brightness: float = 0.15
     """Largest relative change of brightness and contrast of an image."""
-    grasp_loss: float = 0.3
+    approach_share: float = 0.4
+    """Share of the samples that are drawn from before an episode's first grasp; the others from all of it."""
+    phrases: int = 48
+    """Further instructions in a step, without images."""
+    phrase_groups: int = 8
+    """Largest number of different things that are asked for."""
+    phrase_loss: float = 0.1
+    """Weight of the auxiliary loss: from the words alone, which of these is asked for."""
+    grasp_loss: float = 1.0
     """Weight of the auxiliary loss: from the slow features alone, the joints at the coming grasp."""
     unknown_words: float = 0.05
     """Share of words replaced by ones that mean nothing."""

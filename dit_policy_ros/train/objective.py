@@ -21,14 +21,16 @@ class Losses:
 
     flow: Tensor
     grasp: Tensor
+    phrase: Tensor
 
 
 class Objective(nn.Module):
-    """Network and auxiliary head; the head is used in training only."""
+    """Network and auxiliary heads; the heads are used in training only."""
 
-    def __init__(self, network: DualSystem, flow_samples: int) -> None:
+    def __init__(self, network: DualSystem, flow_samples: int, phrase_groups: int) -> None:
         super().__init__()
         self.network = network
+        self.phrase_head = nn.Linear(network.config.condition, phrase_groups)
         self.grasp_head = nn.Linear(network.config.width, network.config.joints)
         self._flow_samples = flow_samples
 
@@ -46,7 +48,15 @@ class Objective(nn.Module):
         error = (velocity.float() - (actions - noise)).square() * wanted
         flow = error.sum() / (wanted.sum() * actions.shape[-1])
         miss = (self.grasp_head(slow.summary).float() - batch.grasp).square() * batch.grasp_known
-        return Losses(flow, miss.sum() / batch.grasp_known.sum().clamp(min=1))
+        grasp = miss.sum() / batch.grasp_known.sum().clamp(min=1)
+        return Losses(flow, grasp, self._phrase_loss(batch))
+
+    def _phrase_loss(self, batch: Batch) -> Tensor:
+        known = batch.phrase_groups >= 0
+        if not bool(known.any()):
+            return batch.actions.new_zeros(())
+        guess = self.phrase_head(self.network.text(batch.phrases[known])).float()
+        return nn.functional.cross_entropy(guess, batch.phrase_groups[known])
 
     def _repeat(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self._flow_samples, dim=0)

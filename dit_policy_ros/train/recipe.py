@@ -60,7 +60,9 @@ def run_recipe(
     bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")
 
     def report(progress: Progress) -> None:
-        bar.set_postfix_str(f"flow {progress.flow:.4f} grasp {progress.grasp:.4f}", refresh=False)
+        bar.set_postfix_str(
+            f"flow {progress.flow:.4f} grasp {progress.grasp:.4f} phrase {progress.phrase:.3f}", refresh=False
+        )
         bar.update(progress.step - bar.n)
         if on_progress is not None:
             on_progress(progress)

@@ -20,7 +20,20 @@ from dit_policy_ros.policy.text import BUCKETS, hash_words
 from dit_policy_ros.train.config import TrainConfig
 from dit_policy_ros.types import seconds
 
-Rephrase = Callable[[EpisodeArrays, np.random.Generator], str]
+NO_GROUP = -100
+"""Of an instruction whose meaning is known from its episode alone; what cross-entropy ignores."""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One way to ask for something."""
+
+    text: str
+    group: int = NO_GROUP
+    """Number shared by all sentences that ask for the same."""
+
+
+Rephrase = Callable[[EpisodeArrays, np.random.Generator], Phrase]
 """Another sentence for an episode."""
 
 
@@ -46,6 +59,10 @@ class Batch:
     """(B, joints), joint targets at the next closing of each arm's gripper."""
     grasp_known: Tensor
     """(B, joints) bool."""
+    phrases: Tensor
+    """(P, words, pieces), further instructions without images."""
+    phrase_groups: Tensor
+    """(P,) int64, which of them ask for the same."""
 
 
 class BatchSource:
@@ -98,12 +115,22 @@ class BatchSource:
             committed=torch.from_numpy(np.stack(committed)),
             grasp=_tensor(self._actions.normalise(np.stack(grasp))),
             grasp_known=torch.from_numpy(np.stack(known)),
+            **self._draw_phrases(),
         )
+
+    def _draw_phrases(self) -> dict[str, Tensor]:
+        picks = self._rng.choice(len(self._episodes), self._config.phrases)
+        drawn = [self._phrase(self._episodes[pick]) for pick in picks]
+        hashed = self._forget_words(torch.stack([hash_words(phrase.text) for phrase in drawn]))
+        return {"phrases": hashed, "phrase_groups": torch.tensor([phrase.group for phrase in drawn])}
+
+    def _phrase(self, episode: EpisodeArrays) -> Phrase:
+        return self._rephrase(episode, self._rng) if self._rephrase else Phrase(episode.instruction)
 
     def _draw_one(self, pick: int) -> tuple:
         config, episode, rng = self._config, self._episodes[pick], self._rng
         clock = episode.image_stamps_ns[config.fast_cameras[0].name]
-        index = int(rng.integers(len(clock)))
+        index = self._draw_instant(pick, clock)
         now_ns = int(clock[index])
         fast = [self._frame(camera.name, pick, now_ns)[0] for camera in config.fast_cameras]
         wanted_age_s = rng.uniform(0.0, config.largest_context_age_s)
@@ -119,7 +146,7 @@ class BatchSource:
         return (
             slow,
             np.stack(fast),
-            hash_words(self._rephrase(episode, rng) if self._rephrase else episode.instruction),
+            hash_words(self._phrase(episode).text),
             episode.positions_at(np.array([now_ns]))[0],
             age_s,
             episode.targets_at(times_ns),
@@ -127,6 +154,14 @@ class BatchSource:
             targets[coming],
             seen,
         )
+
+    def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
+        """Index of a frame; often one before the first grasp, where looking matters most."""
+        times, _, _ = self._grasps[pick]
+        before = int(np.searchsorted(clock, times[0]))
+        if 0 < before < len(clock) and self._rng.random() < self._config.approach_share:
+            return int(self._rng.integers(before))
+        return int(self._rng.integers(len(clock)))
 
     def _frame(self, camera: str, pick: int, at_ns: int) -> tuple[np.ndarray, int]:
         """The newest frame at or before an instant, or the first one, and its stamp."""

@@ -13,7 +13,7 @@ from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.train.config import TrainConfig, load_train_config
 from dit_policy_ros.train.recipe import run_recipe
-from dit_policy_ros.train.samples import BatchSource
+from dit_policy_ros.train.samples import BatchSource, Phrase
 from dit_policy_ros.train.trainer import learning_rate, start_run, train
 
 SPAN = Range(np.array([-1.0, 0.0]), np.array([1.0, 1.0]))
@@ -63,7 +63,7 @@ def test_the_coming_grasp_is_where_the_hand_closes(dataset, recordings):
 
 
 def test_rephrasing_and_forgetting_words_change_the_instruction(dataset, recordings):
-    source, _ = make_source(dataset, recordings[2], rephrase=lambda episode, rng: "sing", unknown_words=0.0)
+    source, _ = make_source(dataset, recordings[2], rephrase=lambda episode, rng: Phrase("sing"), unknown_words=0.0)
     assert all(torch.equal(row, hash_words("sing")) for row in source.draw().hashed)
     source, _ = make_source(dataset, recordings[2], unknown_words=1.0)
     assert not any(

@@ -1,0 +1,63 @@
+"""Turns an official checkpoint into a verified directory of safetensors."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dit_policy_ros.errors import CheckpointError
+from dit_policy_ros.policy.families import identify, load_network
+from dit_policy_ros.policy.weights import read_tensors, read_torch_file
+
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+
+
+def convert(source: str | Path, directory: str | Path) -> str:
+    """Writes the network of a checkpoint, under the official names, and loads it again as a proof.
+
+    Parts that belong to an encoder or an optimizer are left out. A ``config.json`` beside the source is copied.
+
+    Args:
+        source: a torch file (weights-only), a safetensors file, or a directory with one of them or with shards.
+        directory: made by this call; nothing is left there on failure.
+
+    Returns:
+        The family.
+
+    Raises:
+        CheckpointError: the directory exists; the source holds code, is damaged, of no known family, or incomplete.
+    """
+    source, directory = Path(source), Path(directory)
+    if directory.exists():
+        raise CheckpointError(f"{directory} exists already; give a new directory.")
+    tensors = _read(source)
+    family, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
+        made = Path(temporary) / "checkpoint"
+        made.mkdir()
+        # Tied parameters share memory, which the format does not allow.
+        kept = {n.removeprefix(prefix): t.clone().contiguous() for n, t in tensors.items() if n.startswith(prefix)}
+        save_file(kept, made / "model.safetensors")
+        config = (source if source.is_dir() else source.parent) / "config.json"
+        if config.is_file():
+            shutil.copyfile(config, made / "config.json")
+        load_network(made, family)
+        made.rename(directory)
+    return family
+
+
+def _read(source: Path) -> dict[str, Tensor]:
+    files = sorted(path for path in source.glob("*") if path.suffix in TORCH_SUFFIXES) if source.is_dir() else [source]
+    if source.is_dir() and any(source.glob("*.safetensors")):
+        return read_tensors(source)
+    if len(files) != 1 or not files[0].is_file():
+        names = ", ".join(path.name for path in files) or "none"
+        raise CheckpointError(
+            f"{source} must be, or hold, one {', '.join(TORCH_SUFFIXES)} file or safetensors; found {names}."
+        )
+    return read_torch_file(files[0]) if files[0].suffix in TORCH_SUFFIXES else read_tensors(files[0])

@@ -1,0 +1,304 @@
+"""LeRobot's multi-task DiT: a transformer over action tokens, conditioned through adaptive norms alone.
+
+Same function as https://github.com/huggingface/lerobot, ``policies/multi_task_dit``. The observation enters as one
+vector. A modulation is linear in SiLU([time features, observation]), so the observation half of every layer's is
+computed once in ``encode``; a denoising step adds the time half.
+
+Two objectives share the network: diffusion (integer steps) and flow matching, whose time runs from 0 = noise to
+1 = action, unscaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dit_policy_ros.errors import PolicyError, one_of
+from dit_policy_ros.policy.adaptive import gated_block, modulation, part_of
+from dit_policy_ros.policy.attention import PackedAttention, rotate
+from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.layers import attend, gelu_tanh, sinusoid, split_heads
+from dit_policy_ros.policy.samplers import ddim, ddpm, euler, rk4
+from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named, uniform_times
+from dit_policy_ros.policy.shaped import checked_heads, count
+from dit_policy_ros.policy.weights import Shapes
+
+PREFIXES = ("",)
+
+CLIP = ("observation_encoder.vision_encoder", "observation_encoder.text_encoder.text_encoder.")
+"""What the names of the frozen encoders' weights begin with in released files."""
+
+FLOW_STEPS = 100
+SAMPLERS_OF = {"diffusion": {"ddpm": ddpm, "ddim": ddim}, "flow_matching": {"euler": euler, "rk4": rk4}}
+"""Objective to its samplers, the default first."""
+
+
+@dataclass(frozen=True)
+class MultiTaskDitConfig:
+    """Sizes from the parameters; heads, horizon and objective from the policy's ``config.json``."""
+
+    hidden: int
+    depth: int
+    heads: int
+    mlp_hidden: int
+    time_width: int
+    condition_width: int
+    action_dim: int
+    horizon: int
+    text_widths: tuple[int, int] | None
+    """Input and output of the text projection; None where the policy has none."""
+    rotary_base: float | None
+    """None where attention is not rotary."""
+    absolute_positions: bool
+    objective: str = "diffusion"
+    sampler: str | None = None
+    """'ddpm' or 'ddim', 'euler' or 'rk4'; None takes the objective's first."""
+    steps: int | None = None
+    """Sampling steps; None is as many as in training, and 100 for flow matching."""
+    train_steps: int = 100
+    beta_schedule: str = "squaredcos_cap_v2"
+    betas: tuple[float, float] = (1e-4, 0.02)
+    """First and last variance of the schedules that take them."""
+    prediction: str = "epsilon"
+    """'epsilon' (the noise) or 'sample' (the clean actions)."""
+    clip: float | None = 1.0
+    sigma_min: float = 0.0
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """Corruption of the diffusion objective."""
+        return named(self.beta_schedule, self.train_steps, *self.betas)
+
+
+def detect(shapes: Shapes) -> bool:
+    """Returns whether these parameters are a multi-task DiT."""
+    return "noise_predictor.transformer_blocks.0.adaLN_modulation.1.weight" in shapes
+
+
+def rename(name: str) -> str | None:
+    """Leaves out the weights of CLIP: they belong to the System 2 encoder."""
+    return None if name.startswith(CLIP) else name
+
+
+def configure(settings: Mapping[str, Any], shapes: Shapes) -> MultiTaskDitConfig:
+    """Returns the configuration from the official ``config.json`` and the parameter shapes."""
+    block = "noise_predictor.transformer_blocks.0."
+    hidden, action_dim = shapes["noise_predictor.input_proj.weight"]
+    time_width = shapes["noise_predictor.time_mlp.1.weight"][1]
+    positions = shapes.get("noise_predictor.pos_embedding")
+    if positions is None and settings.get("use_positional_encoding", False):
+        raise KeyError("noise_predictor.pos_embedding")
+    projection = shapes.get("observation_encoder.text_encoder.projection.weight")
+    flow = settings.get("objective", "diffusion") != "diffusion"
+    return MultiTaskDitConfig(
+        hidden=hidden,
+        depth=count(shapes, "noise_predictor.transformer_blocks."),
+        heads=checked_heads(settings["num_heads"], hidden),
+        mlp_hidden=shapes[block + "mlp.0.weight"][0],
+        time_width=time_width,
+        condition_width=shapes[block + "adaLN_modulation.1.weight"][1] - time_width,
+        action_dim=action_dim,
+        horizon=positions[1] if positions else settings["horizon"],
+        text_widths=(projection[1], projection[0]) if projection else None,
+        rotary_base=settings.get("rope_base", 10_000.0) if block + "attn.qkv_proj.weight" in shapes else None,
+        absolute_positions=positions is not None,
+        objective=settings.get("objective", "diffusion"),
+        sampler=settings.get("integration_method" if flow else "noise_scheduler_type", "").lower() or None,
+        steps=settings.get("num_integration_steps" if flow else "num_inference_steps"),
+        train_steps=settings.get("num_train_timesteps", 100),
+        beta_schedule=settings.get("beta_schedule", "squaredcos_cap_v2"),
+        betas=(settings.get("beta_start", 1e-4), settings.get("beta_end", 0.02)),
+        prediction=settings.get("prediction_type", "epsilon"),
+        clip=settings.get("clip_sample_range", 1.0) if settings.get("clip_sample", True) else None,
+        sigma_min=settings.get("sigma_min", 0.0),
+    )
+
+
+def build(config: MultiTaskDitConfig) -> MultiTaskDit:
+    """Returns the network with fresh parameters."""
+    return MultiTaskDit(config)
+
+
+@dataclass(frozen=True)
+class MultiTaskDitCache:
+    """Everything that depends on the observation alone."""
+
+    modulations: tuple[Tensor, ...]
+    """Observation half of every layer's six modulation vectors, with the bias, each (B, 6D)."""
+
+
+class RotaryAttention(nn.Module):
+    """Self-attention with rotary positions 0..N-1 on q and k."""
+
+    def __init__(self, c: MultiTaskDitConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.pairs, self.base = c.hidden // c.heads // 2, c.rotary_base
+        self.qkv_proj = nn.Linear(c.hidden, 3 * c.hidden)
+        self.out_proj = nn.Linear(c.hidden, c.hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        parts = self.qkv_proj(x).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.heads) for part in parts)  # (B, heads, N, head_dim)
+        frequencies = self.base ** (-torch.arange(self.pairs, device=x.device, dtype=torch.float32) / self.pairs)
+        return self.out_proj(attend(rotate(q, frequencies), (rotate(k, frequencies), v)))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each modulated and gated."""
+
+    def __init__(self, c: MultiTaskDitConfig) -> None:
+        super().__init__()
+        if c.rotary_base is None:
+            self.multihead_attn = PackedAttention(c.hidden, c.heads)
+        else:
+            self.attn = RotaryAttention(c)
+        self.mlp = nn.Sequential(nn.Linear(c.hidden, c.mlp_hidden), gelu_tanh(), nn.Linear(c.mlp_hidden, c.hidden))
+        self.adaLN_modulation = modulation(c.time_width + c.condition_width, c.hidden, 6)
+
+    def forward(self, x: Tensor, time_features: Tensor, slow: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        vectors = slow + part_of(self.adaLN_modulation, time_features, 0, bias=False)  # (B, 6D)
+        attention = self.multihead_attn if hasattr(self, "multihead_attn") else self.attn
+        return gated_block(x, vectors, attention, self.mlp)
+
+
+class NoisePredictor(nn.Module):
+    """The parameters under ``noise_predictor.`` in a checkpoint."""
+
+    def __init__(self, c: MultiTaskDitConfig) -> None:
+        super().__init__()
+        width = c.time_width
+        # The sinusoid has place 0 in the official sequence; it holds no parameters.
+        layers = (nn.Identity(), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.GELU())
+        self.time_mlp = nn.Sequential(*layers)
+        self.input_proj = nn.Linear(c.action_dim, c.hidden)
+        if c.absolute_positions:
+            self.pos_embedding = nn.Parameter(torch.zeros(1, c.horizon, c.hidden))
+        self.transformer_blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.output_proj = nn.Linear(c.hidden, c.action_dim)
+
+
+class MultiTaskDit(nn.Module):
+    """The denoiser with the text projection. Camera and text features are those of CLIP."""
+
+    def __init__(self, config: MultiTaskDitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.noise_predictor = NoisePredictor(config)
+        if config.text_widths:
+            text_encoder = nn.ModuleDict({"projection": nn.Linear(*config.text_widths)})
+            self.observation_encoder = nn.ModuleDict({"text_encoder": text_encoder})
+
+    def conditioning(self, state: Tensor, camera_features: Tensor, text_features: Tensor | None = None) -> Tensor:
+        """Returns the observation vector, (B, C): every step's state, cameras and text, oldest step first.
+
+        Args:
+            state: (B, S, state width), normalised.
+            camera_features: (B, S, cameras, width), class tokens of CLIP's last hidden layer.
+            text_features: (B, text width), pooled CLIP text output.
+
+        Raises:
+            PolicyError: the widths do not add up to those of the checkpoint.
+        """
+        parts = [state, camera_features.flatten(2)]
+        if text_features is not None:
+            text = self.observation_encoder["text_encoder"]["projection"](text_features)  # (B, text out)
+            parts.append(text[:, None].expand(-1, state.shape[1], -1))
+        vector = torch.cat(parts, dim=-1).flatten(1)
+        if vector.shape[1] != self.config.condition_width:
+            raise PolicyError(
+                f"State, cameras and text of {state.shape[1]} steps make {vector.shape[1]} features; the checkpoint "
+                f"takes {self.config.condition_width}. Check the cameras and the number of observation steps."
+            )
+        return vector
+
+    def encode(self, conditioning: Tensor) -> MultiTaskDitCache:
+        """Projects the observation vector (B, C) to its half of every modulation."""
+        width, blocks = self.config.time_width, self.noise_predictor.transformer_blocks
+        return MultiTaskDitCache(tuple(part_of(b.adaLN_modulation, conditioning, width, bias=True) for b in blocks))
+
+    def time_features(self, t: Tensor) -> Tensor:
+        """(B,) -> (B, time width)."""
+        width = self.config.time_width
+        features = sinusoid(t, width, divisor=width // 2 - 1, sines_first=True)
+        return self.noise_predictor.time_mlp(features.to(self.noise_predictor.time_mlp[1].weight.dtype))
+
+    def forward(self, cache: MultiTaskDitCache, x: Tensor, t: Tensor | float) -> Tensor:
+        """One evaluation of the network.
+
+        Args:
+            x: (B, H, A) noisy actions, normalised.
+            t: diffusion step, or flow time 0..1; (B,) or one for all.
+
+        Returns:
+            (B, H, A) noise, clean actions or velocity, whatever the objective is.
+        """
+        net = self.noise_predictor
+        time = self.time_features(torch.as_tensor(t, device=x.device).expand(len(x)))  # (B, T)
+        tokens = net.input_proj(x)  # (B, H, D)
+        if self.config.absolute_positions:
+            tokens = tokens + net.pos_embedding[:, : x.shape[1]]
+        for block, half in zip(net.transformer_blocks, cache.modulations, strict=True):
+            tokens = block(tokens, time, half)
+        return net.output_proj(tokens)
+
+    denoise = nn.Module.__call__
+
+    def sample(
+        self, cache: MultiTaskDitCache, noise: Tensor, step_noise: Tensor | None = None, **changes: Any
+    ) -> Tensor:
+        """Returns normalised actions (B, H, A) from standard normal noise of that shape.
+
+        Args:
+            step_noise: draws of 'ddpm', (draws, B, H, A); None draws them.
+            changes: fields of the configuration to override, e.g. ``steps=10``.
+
+        Raises:
+            PolicyError: the objective or the sampler is unknown.
+        """
+        c = replace(self.config, **changes)
+        denoiser = partial(self, cache)
+        samplers = _choose("Objective", c.objective, SAMPLERS_OF)
+        sampler = _choose("Sampler", c.sampler or next(iter(samplers)), samplers)
+        if c.objective == "flow_matching":
+            return sampler(denoiser, noise, uniform_times(c.steps or FLOW_STEPS))
+        options = {"step_noise": step_noise} if sampler is ddpm else {}
+        grid = leading(c.train_steps, c.steps or c.train_steps)
+        return sampler(denoiser, noise, grid, c.schedule, c.prediction, c.clip, **options)
+
+    def loss(
+        self, cache: MultiTaskDitCache, actions: Tensor, noise: Tensor, t: Tensor, padding: Tensor | None = None
+    ) -> Tensor:
+        """Returns the mean squared error of the configured objective.
+
+        Args:
+            actions: (B, H, A), normalised; noise likewise.
+            t: (B,) diffusion steps, or flow times.
+            padding: (B, H) bool, True for steps that do not count; None counts all.
+        """
+        c = self.config
+        if c.objective == "flow_matching":
+            part = t.reshape(-1, 1, 1)
+            noisy = part * actions + (1 - (1 - c.sigma_min) * part) * noise
+            target = actions - (1 - c.sigma_min) * noise
+        else:
+            noisy = diffused(actions, noise, t, c.schedule)
+            target = actions if c.prediction == "sample" else noise
+        error = (self(cache, noisy, t) - target).square()
+        if padding is None:
+            return error.mean()
+        valid = (~padding)[..., None].expand_as(error)
+        return (error * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _choose(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise PolicyError(one_of(what, name, table))
+    return table[name]

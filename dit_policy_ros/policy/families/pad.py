@@ -1,0 +1,315 @@
+"""PAD, the denoiser of "Prediction with Action: Visual Policy Learning via Joint Denoising Process".
+
+Same function as https://github.com/Robert-gyj/Prediction_with_Action. Future latents, actions and, where the checkpoint
+has them, future depth maps are denoised together, with one diffusion step and learned variances. ``encode`` embeds the
+text and the current image, pose and depth, whose share of every token does not change over the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_policy_ros.errors import PolicyError
+from dit_policy_ros.policy.adaptive import AdaptiveBlock, modulation, plain_norm
+from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.layers import TimestepEmbedder, gelu_tanh, modulate
+from dit_policy_ros.policy.samplers import ddpm
+from dit_policy_ros.policy.schedules import NoiseSchedule, linspace
+from dit_policy_ros.policy.schedules import linear as linear_schedule
+from dit_policy_ros.policy.shaped import axes, checked_heads, count
+from dit_policy_ros.policy.variational import Chain
+from dit_policy_ros.policy.weights import Shapes
+
+PREFIXES = ("", "model.")
+
+IMAGE, ACTION, DEPTH = "", "a_", "d_"
+"""What the final layer's parameters of each modality begin with."""
+EMBEDDERS = {IMAGE: "x_embedder", ACTION: "a_embedder", DEPTH: "d_embedder"}
+POSITIONS = {IMAGE: "pos_embed", ACTION: "a_pos_embed", DEPTH: "d_pos_embed"}
+
+
+class Part(NamedTuple):
+    """One modality."""
+
+    name: str
+    """What its parameters in the final layer begin with: one of IMAGE, ACTION, DEPTH."""
+    inputs: int
+    """Channels of what is denoised and of what is known."""
+    moving: int
+    """Channels of what is denoised."""
+    patch: int
+    """Side of a token; 1 for actions."""
+    positions: int
+
+    @property
+    def outputs(self) -> int:
+        """Values that the final layer makes of a token: noise and variance of every channel."""
+        return 2 * self.moving * self.patch**2
+
+
+@dataclass(frozen=True)
+class PadConfig:
+    """Sizes from the parameters, and what the official arguments add to them."""
+
+    hidden: int
+    depth: int
+    heads: int
+    mlp_hidden: int
+    time_width: int
+    text_width: int | None
+    parts: tuple[Part, ...]
+    """Image, action and, where the checkpoint has it, depth."""
+    image_apart: bool = True
+    """Whether image tokens attend to image tokens only."""
+    train_steps: int = 1000
+    betas: tuple[float, float] = (1e-4, 0.02)
+    steps: int = 50
+
+
+def detect(shapes: Shapes) -> bool:
+    """Returns whether these parameters are a PAD."""
+    return {"x_embedder.proj.weight", "a_embedder.weight", "final_layer.a_linear.weight", "pos_embed"} <= shapes.keys()
+
+
+def configure(settings: Mapping[str, Any], shapes: Shapes) -> PadConfig:
+    """Returns the configuration from the official arguments (may be empty) and the parameter shapes."""
+    arguments = settings.get("args", settings)
+    hidden, text = axes(shapes, "pos_embed", 3)[2], shapes.get("y_embedder.embedding_table.weight")
+    time_width = shapes["t_embedder.mlp.0.weight"][1]
+    if time_width % 2:
+        raise ValueError(f"t_embedder.mlp.0.weight, which should take an even number of features, not {time_width}")
+    parts = [_part(shapes, name) for name in EMBEDDERS if any(each.startswith(EMBEDDERS[name]) for each in shapes)]
+    return PadConfig(
+        hidden=hidden,
+        depth=count(shapes, "blocks."),
+        heads=checked_heads(settings.get("num_heads", 16), hidden),
+        mlp_hidden=shapes["blocks.0.mlp.fc1.weight"][0],
+        time_width=time_width,
+        text_width=text[1] if text else None,
+        parts=tuple(parts),
+        image_apart=arguments.get("attn_mask", True),
+        steps=settings.get("inference_steps", 50),
+    )
+
+
+def _part(shapes: Shapes, name: str) -> Part:
+    flat = name == ACTION
+    weight = shapes[f"{EMBEDDERS[name]}.weight"] if flat else axes(shapes, f"{EMBEDDERS[name]}.proj.weight", 4)
+    side = 1 if flat else weight[2]
+    outputs = shapes[f"final_layer.{name}linear.weight"][0]
+    return Part(name, weight[1], outputs // (2 * side**2), side, axes(shapes, POSITIONS[name], 3)[1])
+
+
+def build(config: PadConfig) -> Pad:
+    """Returns the network with fresh parameters."""
+    return Pad(config)
+
+
+class PadSample(NamedTuple):
+    """What is denoised together. As network output every channel is there twice: noise, then variance values."""
+
+    latent: Tensor
+    """(B, frames * 4, h, w) future latents, frames stacked on channels."""
+    action: Tensor
+    """(B, tokens, width) actions; one token of all steps where the checkpoint is conditioned on the pose."""
+    depth: Tensor | None = None
+    """(B, frames, H, W) future depth maps."""
+
+    def of(self, modality: str) -> Tensor | None:
+        """Returns one part."""
+        return {IMAGE: self.latent, ACTION: self.action, DEPTH: self.depth}[modality]
+
+    def packed(self) -> Tensor:
+        """(B, all values)."""
+        return torch.cat([part.flatten(1) for part in self if part is not None], dim=1)
+
+    def unpacked(self, values: Tensor) -> PadSample:
+        """Inverse of ``packed`` for parts of these shapes."""
+        parts = [part for part in self if part is not None]
+        pieces = values.split([part[0].numel() for part in parts], dim=1)
+        return PadSample(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
+
+    def halves(self) -> tuple[PadSample, PadSample]:
+        """Splits a network output into noise and variance values."""
+        axes = (1, 2, 1)
+        pairs = [part.chunk(2, axis) for part, axis in zip(self, axes, strict=True) if part is not None]
+        return PadSample(*(pair[0] for pair in pairs)), PadSample(*(pair[1] for pair in pairs))
+
+
+@dataclass(frozen=True)
+class PadCache:
+    """Everything that depends on text and current observation alone."""
+
+    text: Tensor | None
+    """(B, D)."""
+    known: Mapping[str, Tensor]
+    """Modality to the share of its tokens that the current observation makes, with positions, (B or 1, N, D)."""
+
+
+class PadLoss(NamedTuple):
+    """The loss of training of one modality, (B,) each."""
+
+    error: Tensor
+    """Mean squared error of the noise."""
+    bound: Tensor
+    """Variational term, bits."""
+
+
+class FinalLayer(nn.Module):
+    """For each modality its own modulated norm and linear."""
+
+    def __init__(self, c: PadConfig) -> None:
+        super().__init__()
+        for part in c.parts:
+            self.add_module(f"{part.name}adaLN_modulation", modulation(c.hidden, c.hidden, 2))
+            self.add_module(f"{part.name}linear", nn.Linear(c.hidden, part.outputs))
+
+    def forward(self, x: Tensor, condition: Tensor, modality: str) -> Tensor:
+        """(B, N, D) -> (B, N, outputs)."""
+        shift, scale = getattr(self, f"{modality}adaLN_modulation")(condition).chunk(2, dim=-1)
+        return getattr(self, f"{modality}linear")(modulate(plain_norm(x), shift, scale))
+
+
+class Pad(nn.Module):
+    """The denoiser. Text is a pooled embedding of CLIP; latents are 0.18215 times those of Stable Diffusion."""
+
+    def __init__(self, config: PadConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, hidden = config, config.hidden
+        self.t_embedder = TimestepEmbedder(hidden, c.time_width)
+        if c.text_width:
+            self.y_embedder = nn.ModuleDict({"embedding_table": nn.Linear(c.text_width, hidden)})
+        for part in c.parts:
+            if part.name == ACTION:
+                self.add_module(EMBEDDERS[ACTION], nn.Linear(part.inputs, hidden))
+            else:
+                proj = nn.Conv2d(part.inputs, hidden, part.patch, part.patch)
+                self.add_module(EMBEDDERS[part.name], nn.ModuleDict({"proj": proj}))
+            self.register_parameter(POSITIONS[part.name], nn.Parameter(torch.zeros(1, part.positions, hidden)))
+        self.blocks = nn.ModuleList(
+            AdaptiveBlock(hidden, c.heads, c.mlp_hidden, hidden, gelu_tanh()) for _ in range(c.depth)
+        )
+        self.final_layer = FinalLayer(c)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """Corruption of all modalities."""
+        return linear_schedule(self.config.train_steps, *self.config.betas, single_precision=False)
+
+    def _embed(self, part: Part, values: Tensor, known: bool) -> Tensor:
+        """Linear embedding by the first columns (what is denoised) or the others (what is known), without bias."""
+        weight, _ = self._embedder(part)
+        weight = weight[:, part.moving :] if known else weight[:, : part.moving]
+        if part.name == ACTION:
+            return F.linear(values, weight)  # (B, N, D)
+        return F.conv2d(values, weight, stride=part.patch).flatten(2).transpose(1, 2)
+
+    def _embedder(self, part: Part) -> tuple[Tensor, Tensor]:
+        layer = getattr(self, EMBEDDERS[part.name])
+        layer = layer if part.name == ACTION else layer["proj"]
+        return layer.weight, layer.bias
+
+    def text(self, text: Tensor) -> Tensor:
+        """(B, 512) -> (B, D)."""
+        return self.y_embedder["embedding_table"](text)
+
+    def encode(
+        self, text: Tensor | None, latent: Tensor, pose: Tensor | None = None, depth: Tensor | None = None
+    ) -> PadCache:
+        """Embeds what is known.
+
+        Args:
+            text: (B, 512), where the checkpoint takes one.
+            latent: (B, 4, h, w) of the current image.
+            pose: (B, 1, width) of the robot, where the checkpoint is conditioned on it.
+            depth: (B, 1, H, W) current depth map, where the checkpoint has depth.
+
+        Raises:
+            PolicyError: something that the checkpoint takes is absent.
+        """
+        given = {IMAGE: latent, ACTION: pose, DEPTH: depth}
+        known = {}
+        for part in self.config.parts:
+            own = getattr(self, POSITIONS[part.name]) + self._embedder(part)[1]  # (1, N, D)
+            if part.inputs > part.moving:
+                if given[part.name] is None:
+                    what = {ACTION: "pose", DEPTH: "depth map"}[part.name]
+                    raise PolicyError(f"This checkpoint of PAD is conditioned on the current {what}; there is none.")
+                own = own + self._embed(part, given[part.name], known=True)
+            known[part.name] = own
+        return PadCache(self.text(text) if text is not None and self.config.text_width else None, known)
+
+    def _mask(self, images: int, tokens: int, device: torch.device) -> Tensor | None:
+        if not self.config.image_apart:
+            return None
+        mask = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+        mask[:images, images:] = False
+        return mask[None, None]
+
+    def forward(self, cache: PadCache, x: PadSample, t: Tensor | int) -> PadSample:
+        """One evaluation of the network: every part with twice the channels, noise before variance values.
+
+        Args:
+            t: diffusion step of the full chain, (B,) or one for all.
+        """
+        steps = torch.as_tensor(t, device=x.latent.device).expand(len(x.latent))
+        condition = self.t_embedder(steps)  # (B, D)
+        condition = condition if cache.text is None else condition + cache.text
+        parts = self.config.parts
+        embedded = [self._embed(part, x.of(part.name), known=False) + cache.known[part.name] for part in parts]
+        tokens = torch.cat(embedded, dim=1)  # (B, N, D)
+        mask = self._mask(embedded[0].shape[1], tokens.shape[1], tokens.device)
+        for block in self.blocks:
+            tokens = block(tokens, block.adaLN_modulation(condition), mask)
+        pieces = tokens.split([each.shape[1] for each in embedded], dim=1)
+        outputs = {}
+        for part, piece in zip(parts, pieces, strict=True):
+            out = self.final_layer(piece, condition, part.name)
+            outputs[part.name] = out if part.name == ACTION else _unpatched(part, out, x.of(part.name).shape)
+        return PadSample(outputs[IMAGE], outputs[ACTION], outputs.get(DEPTH))
+
+    denoise = nn.Module.__call__
+
+    def sample(
+        self, cache: PadCache, noise: PadSample, step_noise: Tensor | None = None, steps: int | None = None
+    ) -> PadSample:
+        """Returns future latents, actions and depth from standard normal noise of their shapes.
+
+        Args:
+            step_noise: (draws, B, all values), packed as ``PadSample.packed`` does; None draws them.
+            steps: length of the respaced chain.
+        """
+
+        def denoiser(x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+            predicted, values = self(cache, noise.unpacked(x), step).halves()
+            return predicted.packed(), values.packed()
+
+        grid = linspace(self.config.train_steps, steps or self.config.steps)
+        last = ddpm(denoiser, noise.packed(), grid, self.schedule, variance="learned", step_noise=step_noise)
+        return noise.unpacked(last)
+
+    def loss(self, cache: PadCache, clean: PadSample, noise: PadSample, t: Tensor) -> list[PadLoss]:
+        """Returns the loss of every modality at (B,) steps of the full chain: its parts are to be added."""
+        schedule = self.schedule
+        chain = Chain.respaced(schedule, range(schedule.steps))
+        noisy = PadSample(*(diffused(a, n, t, schedule) for a, n in zip(clean, noise, strict=True) if a is not None))
+        predicted, values = self(cache, noisy, t).halves()
+        losses = []
+        for a, x, n, p, v in zip(clean, noisy, noise, predicted, values, strict=True):
+            if a is not None:
+                losses.append(PadLoss((p - n).square().flatten(1).mean(1), chain.bound(a, x, t, p, v)))
+        return losses
+
+
+def _unpatched(part: Part, out: Tensor, shape: torch.Size) -> Tensor:
+    """(B, N, p * p * C) -> (B, C, h, w) for an input of this shape."""
+    rows, columns = shape[2] // part.patch, shape[3] // part.patch
+    grid = out.unflatten(-1, (part.patch, part.patch, -1)).unflatten(1, (rows, columns))  # (B, r, c, p, p, C)
+    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

@@ -1,0 +1,318 @@
+"""RDT-1B and RDT-170M, the diffusion transformer of "RDT-1B: a Diffusion Foundation Model for Bimanual Manipulation".
+
+Same function as https://github.com/thu-ml/RoboticsDiffusionTransformer. A sequence of diffusion step, control
+frequency, state and noisy actions cross-attends to language tokens (even blocks) and image tokens (odd blocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.layers import (
+    KeysValues,
+    Mlp,
+    TimestepEmbedder,
+    adapter,
+    adapter_widths,
+    attend,
+    check_tokens,
+    gelu_tanh,
+    split_heads,
+)
+from dit_policy_ros.policy.samplers import dpm_solver
+from dit_policy_ros.policy.schedules import NoiseSchedule, linspace_open, named
+from dit_policy_ros.policy.weights import Shapes, count_layers
+
+PREFIXES = ("", "module.")
+"""The second is that of fine-tuned DeepSpeed files."""
+
+EPS = 1e-6
+EXTRA_TOKENS = 3
+"""Diffusion step, control frequency, state: what stands before the actions."""
+
+
+@dataclass(frozen=True)
+class RdtConfig:
+    """What the official constructor takes; everything with a shape comes from the checkpoint's shapes."""
+
+    hidden: int
+    depth: int
+    heads: int
+    ffn_hidden: int
+    horizon: int
+    action_dim: int
+    lang_widths: tuple[int, ...]
+    """Widths of the language adapter, from the encoder's to the hidden one."""
+    img_widths: tuple[int, ...]
+    state_widths: tuple[int, ...]
+    max_lang_tokens: int
+    img_tokens: int
+    train_steps: int = 1000
+    steps: int = 5
+    beta_schedule: str = "squaredcos_cap_v2"
+    prediction: str = "sample"
+    """'sample' (the clean actions) or 'epsilon' (the noise)."""
+    mean_square_norm: bool = False
+    """True for weights fine-tuned with timm >= 1.0.13, whose norm divides by the root mean square."""
+
+
+def detect(shapes: Shapes) -> bool:
+    """Returns whether these parameters are an RDT."""
+    names = ("model.freq_embedder.mlp.0.weight", "model.img_cond_pos_embed", "model.blocks.0.cross_attn.kv.weight")
+    return all(name in shapes for name in names)
+
+
+def configure(settings: Mapping[str, Any], shapes: Shapes) -> RdtConfig:
+    """Returns the configuration from the official ``config.json`` (may be empty) and the parameter shapes."""
+    scheduler = settings.get("config", {}).get("noise_scheduler", {})
+    rows, hidden = shapes["model.x_pos_embed"][1:]
+    return RdtConfig(
+        hidden=hidden,
+        depth=count_layers(shapes, "model.blocks."),
+        heads=hidden // shapes["model.blocks.0.attn.q_norm.weight"][0],
+        ffn_hidden=shapes["model.blocks.0.ffn.fc1.weight"][0],
+        horizon=rows - EXTRA_TOKENS,
+        action_dim=shapes["model.final_layer.ffn_final.fc2.weight"][0],
+        lang_widths=adapter_widths(shapes, "lang_adaptor"),
+        img_widths=adapter_widths(shapes, "img_adaptor"),
+        state_widths=adapter_widths(shapes, "state_adaptor"),
+        max_lang_tokens=shapes["model.lang_cond_pos_embed"][1],
+        img_tokens=shapes["model.img_cond_pos_embed"][1],
+        train_steps=scheduler.get("num_train_timesteps", 1000),
+        steps=scheduler.get("num_inference_timesteps", 5),
+        beta_schedule=scheduler.get("beta_schedule", "squaredcos_cap_v2"),
+        prediction=scheduler.get("prediction_type", "sample"),
+        mean_square_norm=settings.get("mean_square_norm", False),
+    )
+
+
+def build(config: RdtConfig) -> Rdt:
+    """Returns the network with fresh parameters."""
+    return Rdt(config)
+
+
+@dataclass(frozen=True)
+class RdtCache:
+    """Everything that depends on images and language alone."""
+
+    keys_values: tuple[KeysValues, ...]
+    """Of every block's cross-attention, each (B, heads, tokens, head_dim)."""
+    lang_mask: Tensor | None
+    """(B, L) bool, True may be attended; None attends to all."""
+
+
+class StdNorm(nn.Module):
+    """The 'RMSNorm' of timm up to 1.0.12: divides by the unbiased standard deviation without centring; gain only."""
+
+    def __init__(self, width: int, mean_square: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.mean_square = mean_square
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises (..., width)."""
+        wide = x.float()
+        if self.mean_square:
+            power = wide.square().mean(-1, keepdim=True)
+        else:  # Tensor.var is ten times slower on a CPU
+            centred = wide - wide.mean(-1, keepdim=True)
+            power = centred.square().sum(-1, keepdim=True) / (x.shape[-1] - 1)
+        return (wide * torch.rsqrt(power + EPS)).to(x.dtype) * self.weight
+
+
+class Attention(nn.Module):
+    """Self-attention, q and k normalised per head."""
+
+    def __init__(self, c: RdtConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.qkv = nn.Linear(c.hidden, 3 * c.hidden)
+        self.q_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
+        self.k_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
+        self.proj = nn.Linear(c.hidden, c.hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))  # (B, heads, N, head_dim)
+        return self.proj(attend(self.q_norm(q), (self.k_norm(k), v)))
+
+
+class CrossAttention(nn.Module):
+    """Attention to keys and values that are made once per condition."""
+
+    def __init__(self, c: RdtConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.q = nn.Linear(c.hidden, c.hidden)
+        self.kv = nn.Linear(c.hidden, 2 * c.hidden)
+        self.q_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
+        self.k_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
+        self.proj = nn.Linear(c.hidden, c.hidden)
+
+    def keys_values(self, condition: Tensor) -> KeysValues:
+        """(B, L, D) -> normalised keys and values, each (B, heads, L, head_dim)."""
+        k, v = (split_heads(part, self.heads) for part in self.kv(condition).chunk(2, dim=-1))
+        return self.k_norm(k).contiguous(), v.contiguous()
+
+    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return self.proj(attend(self.q_norm(split_heads(self.q(x), self.heads)), keys_values, mask))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention, feed-forward; each after a norm and added."""
+
+    def __init__(self, c: RdtConfig) -> None:
+        super().__init__()
+        self.norm1 = StdNorm(c.hidden, c.mean_square_norm)
+        self.attn = Attention(c)
+        self.norm2 = StdNorm(c.hidden, c.mean_square_norm)
+        self.cross_attn = CrossAttention(c)
+        self.norm3 = StdNorm(c.hidden, c.mean_square_norm)
+        self.ffn = Mlp(c.hidden, c.ffn_hidden, c.hidden, gelu_tanh())
+
+    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.attn(self.norm1(x))
+        x = x + self.cross_attn(self.norm2(x), keys_values, mask)
+        return x + self.ffn(self.norm3(x))
+
+
+class FinalLayer(nn.Module):
+    """Norm and a two-layer MLP to the action width."""
+
+    def __init__(self, c: RdtConfig) -> None:
+        super().__init__()
+        self.norm_final = StdNorm(c.hidden, c.mean_square_norm)
+        self.ffn_final = Mlp(c.hidden, c.hidden, c.action_dim, gelu_tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, A)."""
+        return self.ffn_final(self.norm_final(x))
+
+
+class Transformer(nn.Module):
+    """The parameters under ``model.`` in a checkpoint."""
+
+    def __init__(self, c: RdtConfig) -> None:
+        super().__init__()
+        self.t_embedder = TimestepEmbedder(c.hidden)
+        self.freq_embedder = TimestepEmbedder(c.hidden)
+        self.x_pos_embed = nn.Parameter(torch.zeros(1, EXTRA_TOKENS + c.horizon, c.hidden))
+        self.lang_cond_pos_embed = nn.Parameter(torch.zeros(1, c.max_lang_tokens, c.hidden))
+        self.img_cond_pos_embed = nn.Parameter(torch.zeros(1, c.img_tokens, c.hidden))
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.final_layer = FinalLayer(c)
+
+    def forward(self, x: Tensor, cache: RdtCache) -> Tensor:
+        """Tokens (B, 3 + H, D) -> (B, 3 + H, A)."""
+        for number, (block, keys_values) in enumerate(zip(self.blocks, cache.keys_values, strict=True)):
+            x = block(x, keys_values, cache.lang_mask if number % 2 == 0 else None)
+        return self.final_layer(x)
+
+
+class Rdt(nn.Module):
+    """RDT with its adapters. Language and image tokens are raw features of the encoders."""
+
+    def __init__(self, config: RdtConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.lang_adaptor = adapter(config.lang_widths, gelu_tanh)
+        self.img_adaptor = adapter(config.img_widths, gelu_tanh)
+        self.state_adaptor = adapter(config.state_widths, gelu_tanh)
+        self.model = Transformer(config)
+
+    def encode(self, lang_tokens: Tensor, img_tokens: Tensor, lang_mask: Tensor | None = None) -> RdtCache:
+        """Adapts the conditions and projects the cross-attention keys and values of every block.
+
+        Args:
+            lang_tokens: (B, L, lang width), L at most ``max_lang_tokens``.
+            img_tokens: (B, img_tokens, img width); older frame first, then cameras, then patches.
+            lang_mask: (B, L) bool, True for words, False for padding.
+
+        Raises:
+            PolicyError: a feature has another width, or there are too many tokens.
+        """
+        c = self.config
+        check_tokens(lang_tokens, c.lang_widths[0], c.max_lang_tokens, "language")
+        check_tokens(img_tokens, c.img_widths[0], c.img_tokens, "image", exact=True)
+        lang = self.lang_adaptor(lang_tokens)  # (B, L, D)
+        lang = lang + self.model.lang_cond_pos_embed[:, : lang.shape[1]]
+        img = self.img_adaptor(img_tokens) + self.model.img_cond_pos_embed  # (B, M, D)
+        conditions = (lang, img)
+        keys_values = [b.cross_attn.keys_values(conditions[i % 2]) for i, b in enumerate(self.model.blocks)]
+        return RdtCache(tuple(keys_values), lang_mask)
+
+    def forward(
+        self, cache: RdtCache, x: Tensor, t: Tensor, state: Tensor, action_mask: Tensor, frequency_hz: Tensor
+    ) -> Tensor:
+        """One evaluation of the denoiser.
+
+        Args:
+            x: (B, H, A) noisy actions in the unified space.
+            t: (B,) or (1,) diffusion step, 0 (clean) to ``train_steps - 1`` (noise).
+            state: (B, 1, A) in the unified space.
+            action_mask: (B, 1, A), 1 for slots that the robot has.
+            frequency_hz: (B,) control frequency.
+
+        Returns:
+            (B, H, A) prediction of the clean actions, or of the noise.
+        """
+        rows = torch.cat([state, x], dim=1)  # (B, 1+H, A)
+        rows = torch.cat([rows, action_mask.to(rows).expand_as(rows)], dim=2)  # (B, 1+H, 2A)
+        step = self.model.t_embedder(t).expand(len(x), -1)  # (B, D)
+        scalars = torch.stack([step, self.model.freq_embedder(frequency_hz)], dim=1)  # (B, 2, D)
+        tokens = torch.cat([scalars, self.state_adaptor(rows)], dim=1) + self.model.x_pos_embed
+        return self.model(tokens, cache)[:, EXTRA_TOKENS:]
+
+    denoise = nn.Module.__call__
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """Noise of every diffusion step."""
+        return named(self.config.beta_schedule, self.config.train_steps)
+
+    def sample(
+        self,
+        cache: RdtCache,
+        noise: Tensor,
+        state: Tensor,
+        action_mask: Tensor,
+        frequency_hz: Tensor,
+        steps: int | None = None,
+        guide: Guide | None = None,
+    ) -> Tensor:
+        """Returns clean actions (B, H, A), zero in slots the robot lacks, from standard normal noise (B, H, A).
+
+        DPM-Solver++ of order 2; the mask is applied once, after the last step. See ``forward`` for the arguments.
+        """
+        c = self.config
+
+        def denoiser(x: Tensor, step: int) -> Tensor:
+            return self(cache, x, torch.tensor([step], device=x.device), state, action_mask, frequency_hz)
+
+        grid = linspace_open(c.train_steps, steps or c.steps)
+        return dpm_solver(guided(denoiser, guide), noise, grid, self.schedule, c.prediction) * action_mask
+
+    def loss(
+        self,
+        cache: RdtCache,
+        actions: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        state: Tensor,
+        action_mask: Tensor,
+        frequency_hz: Tensor,
+    ) -> Tensor:
+        """Returns the mean squared error over all slots, the masked ones included; t is (B,) integer steps."""
+        prediction = self(cache, diffused(actions, noise, t, self.schedule), t, state, action_mask, frequency_hz)
+        return F.mse_loss(prediction, actions if self.config.prediction == "sample" else noise)

@@ -1,0 +1,329 @@
+"""UWM, the denoiser of "Unified World Models: Coupling Video and Action Diffusion".
+
+Same function as https://github.com/WEIRDLabUW/unified-world-model. Actions and latent next frames share one sequence,
+each with its own diffusion step, so one network is a policy, a forward and an inverse dynamics model. The observations
+enter through adaptive norms alone; their half of every modulation is computed in ``encode``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_policy_ros.errors import CheckpointError, PolicyError, one_of
+from dit_policy_ros.policy.adaptive import AdaptiveBlock, modulation, part_of, plain_norm
+from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.encoders.world_frames import RESNET, FramesConfig, WorldFrames
+from dit_policy_ros.policy.layers import modulate, sinusoid
+from dit_policy_ros.policy.samplers import ddim
+from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named
+from dit_policy_ros.policy.shaped import axes, checked_heads, count
+from dit_policy_ros.policy.weights import Shapes
+
+PREFIXES = ("", "model.")
+NET = "noise_pred_net."
+FRAMES = "obs_encoder."
+FROZEN = ("obs_encoder.vae.vae.", "obs_encoder.text_encoder.language_model.")
+"""Prefixes of the autoencoder and of CLIP in released files."""
+
+MODES = {
+    "policy": ("sampled", "noise"),
+    "forward_dynamics": ("clean", "sampled"),
+    "inverse_dynamics": ("sampled", "clean"),
+    "marginal_next_obs": ("noise", "sampled"),
+    "joint": ("sampled", "sampled"),
+}
+"""What actions and next observations are: sampled, given clean (step 0), or left at noise (first sampling step)."""
+
+
+@dataclass(frozen=True)
+class UwmConfig:
+    """Sizes from the parameters; heads, chunk length and schedule from the official configuration."""
+
+    hidden: int
+    depth: int
+    heads: int
+    mlp_hidden: int
+    time_width: int
+    condition_width: int
+    action_dim: int
+    action_hidden: int
+    horizon: int
+    channels: int
+    patch: tuple[int, int, int]
+    """Latent frames, rows and columns of a token."""
+    registers: int | None
+    """Learned tokens; None where the checkpoint stores none."""
+    tokens: int
+    qkv_bias: bool
+    frames: FramesConfig
+    train_steps: int = 100
+    steps: int = 10
+    beta_schedule: str = "squaredcos_cap_v2"
+    clip: float | None = 1.0
+
+
+def detect(shapes: Shapes) -> bool:
+    """Returns whether these parameters are a UWM."""
+    names = ("timestep_embedding.proj.0.weight", "obs_patchifier.patch_encoder.weight")
+    return all(NET + name in shapes for name in names)
+
+
+def rename(name: str) -> str | None:
+    """Leaves out the frozen autoencoder and language model."""
+    return None if name.startswith(FROZEN) else name
+
+
+def configure(settings: Mapping[str, Any], shapes: Shapes) -> UwmConfig:
+    """Returns the configuration from the official settings (may be empty) and the parameter shapes.
+
+    Raises:
+        CheckpointError: the number of heads does not divide the width, or the image encoder is not a ResNet.
+    """
+    model = settings.get("model", settings)
+    block = f"{NET}blocks.0."
+    hidden, channels, *patch = axes(shapes, f"{NET}obs_patchifier.patch_encoder.weight", 5)
+    if f"{NET}registers" not in shapes and model.get("num_registers", 0):
+        raise KeyError(f"{NET}registers")
+    time_width = shapes[f"{NET}timestep_embedding.proj.2.weight"][0]
+    return UwmConfig(
+        hidden=hidden,
+        depth=count(shapes, f"{NET}blocks."),
+        heads=checked_heads(model.get("num_heads", 12), hidden),
+        mlp_hidden=shapes[block + "mlp.fc1.weight"][0],
+        time_width=time_width,
+        condition_width=shapes[block + "adaLN_modulation.1.weight"][1] - time_width,
+        action_dim=shapes[f"{NET}action_encoder.0.weight"][1],
+        action_hidden=shapes[f"{NET}action_encoder.0.weight"][0],
+        horizon=model.get("action_len", 16),
+        channels=channels,
+        patch=tuple(patch),
+        registers=shapes[f"{NET}registers"][1] if f"{NET}registers" in shapes else None,
+        tokens=shapes[f"{NET}pos_embed"][1],
+        qkv_bias=block + "attn.qkv.bias" in shapes,
+        frames=_frames(settings.get("obs_encoder", {}), shapes),
+        train_steps=model.get("num_train_steps", 100),
+        steps=model.get("num_inference_steps", 10),
+        beta_schedule=model.get("beta_schedule", "squaredcos_cap_v2"),
+        clip=1.0 if model.get("clip_sample", True) else None,
+    )
+
+
+def _frames(settings: Mapping[str, Any], shapes: Shapes) -> FramesConfig:
+    for option, known in (("vision_backbone", "resnet"), ("imagenet_norm", False)):
+        if settings.get(option, known) != known:
+            raise CheckpointError(f"UWM with {option} = {settings[option]} is not known; only {known} is.")
+    own = {name[len(FRAMES) :]: shape for name, shape in shapes.items() if name.startswith(FRAMES)}
+    head, shift = own.get("text_encoder.head.weight"), own.get("vae.shift")
+    resize, crop = (settings.get(name) for name in ("resize_shape", "crop_shape"))
+    return FramesConfig(
+        image_shapes={name: shape for name, shape in own.items() if name.startswith(RESNET)},
+        text_widths=(head[1], head[0]) if head else None,
+        latent_channels=shift[1] if shift else None,
+        resize=tuple(resize) if resize else None,
+        crop=tuple(crop) if crop else None,
+    )
+
+
+def build(config: UwmConfig) -> Uwm:
+    """Returns the network with fresh parameters."""
+    return Uwm(config)
+
+
+@dataclass(frozen=True)
+class UwmCache:
+    """Everything that depends on the current observations alone."""
+
+    modulations: tuple[Tensor, ...]
+    """Their part of every block's six modulation vectors, with the bias, each (B, 6D)."""
+    head: Tensor
+    """Their part of the head's two, (B, 2D)."""
+
+
+class UwmLoss(NamedTuple):
+    """The loss of training, in its parts, and what the network was given."""
+
+    action: Tensor
+    dynamics: Tensor
+    action_step: Tensor
+    """(B,) steps of the actions; the noisiest for samples without actions."""
+    noisy_action: Tensor
+    noisy_next_obs: Tensor
+    predicted_action: Tensor
+    predicted_next_obs: Tensor
+
+
+class Patchifier(nn.Module):
+    """Latent frames to tokens and back."""
+
+    def __init__(self, c: UwmConfig) -> None:
+        super().__init__()
+        self.patch = c.patch
+        self.patch_encoder = nn.Conv3d(c.channels, c.hidden, c.patch, c.patch)
+        self.patch_decoder = nn.Linear(c.hidden, c.channels * math.prod(c.patch))
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """(B, views, C, T, H, W) -> (B, views * patches, D), patches by time, row, column."""
+        patches = self.patch_encoder(latents.flatten(0, 1))  # (B*V, D, t, h, w)
+        return patches.flatten(2).transpose(1, 2).unflatten(0, latents.shape[:2]).flatten(1, 2)
+
+    def decode(self, tokens: Tensor, shape: torch.Size) -> Tensor:
+        """Inverse of ``encode`` for latents of this shape."""
+        _, views, channels, *size = shape
+        grid = [length // side for length, side in zip(size, self.patch, strict=True)]
+        x = self.patch_decoder(tokens).unflatten(1, (views, *grid)).unflatten(-1, (channels, *self.patch))
+        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4, 8)  # (B, V, C, t, pt, h, ph, w, pw)
+        return x.flatten(7, 8).flatten(5, 6).flatten(3, 4)
+
+
+class Head(nn.Module):
+    """Modulated norm and a linear layer."""
+
+    def __init__(self, c: UwmConfig) -> None:
+        super().__init__()
+        self.adaLN_modulation = modulation(c.condition_width + c.time_width, c.hidden, 2)
+        self.linear = nn.Linear(c.hidden, c.hidden)
+
+    def forward(self, x: Tensor, vectors: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        shift, scale = vectors.chunk(2, dim=-1)
+        return self.linear(modulate(plain_norm(x), shift, scale))
+
+
+class Transformer(nn.Module):
+    """The parameters under ``noise_pred_net.`` in a checkpoint."""
+
+    def __init__(self, c: UwmConfig) -> None:
+        super().__init__()
+        width, inner, condition = c.time_width, c.action_hidden, c.condition_width + c.time_width
+        proj = nn.Sequential(nn.Linear(2 * width, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
+        self.timestep_embedding = nn.ModuleDict({"proj": proj})
+        self.action_encoder = nn.Sequential(nn.Linear(c.action_dim, inner), nn.Mish(), nn.Linear(inner, c.hidden))
+        self.action_decoder = nn.Sequential(nn.Linear(c.hidden, inner), nn.Mish(), nn.Linear(inner, c.action_dim))
+        self.obs_patchifier = Patchifier(c)
+        self.registers = nn.Parameter(torch.zeros(1, c.registers, c.hidden)) if c.registers is not None else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, c.tokens, c.hidden))
+        blocks = (
+            AdaptiveBlock(c.hidden, c.heads, c.mlp_hidden, condition, nn.GELU(), c.qkv_bias) for _ in range(c.depth)
+        )
+        self.blocks = nn.ModuleList(blocks)
+        self.head = Head(c)
+
+
+class Uwm(nn.Module):
+    """The denoiser with the image encoder of its checkpoint."""
+
+    def __init__(self, config: UwmConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.noise_pred_net = Transformer(config)
+        self.obs_encoder = WorldFrames(config.frames)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """Corruption of both modalities."""
+        return named(self.config.beta_schedule, self.config.train_steps)
+
+    def encode(self, condition: Tensor) -> UwmCache:
+        """Projects the vector that ``obs_encoder`` makes of the present, (B, C), to its part of every modulation."""
+        net = self.noise_pred_net
+        parts = [part_of(m.adaLN_modulation, condition, 0, bias=True) for m in (*net.blocks, net.head)]
+        return UwmCache(tuple(parts[:-1]), parts[-1])
+
+    def time_features(self, action_t: Tensor, next_obs_t: Tensor) -> Tensor:
+        """(B,) diffusion steps of both modalities -> (B, time width)."""
+        width = self.config.time_width
+        steps = (sinusoid(t, width, divisor=width // 2 - 1, sines_first=True) for t in (action_t, next_obs_t))
+        proj = self.noise_pred_net.timestep_embedding["proj"]
+        return proj(torch.cat(list(steps), dim=-1).to(proj[0].weight.dtype))
+
+    def forward(
+        self, cache: UwmCache, action: Tensor, action_t: Tensor | int, next_obs: Tensor, next_obs_t: Tensor | int
+    ) -> tuple[Tensor, Tensor]:
+        """One evaluation of the network.
+
+        Args:
+            action: (B, H, A) noisy actions.
+            next_obs: (B, views, C, T, h, w) noisy latents of the next frames.
+            action_t: diffusion step, (B,) or one for all; next_obs_t likewise.
+
+        Returns:
+            The noise of both.
+        """
+        net, c = self.noise_pred_net, self.config
+        steps = (torch.as_tensor(t, device=action.device).expand(len(action)) for t in (action_t, next_obs_t))
+        time = self.time_features(*steps)  # (B, T)
+        tokens = [net.action_encoder(action), net.obs_patchifier.encode(next_obs)]  # (B, H, D), (B, patches, D)
+        if net.registers is not None:
+            tokens.append(net.registers.expand(len(action), -1, -1))
+        x = torch.cat(tokens, dim=1) + net.pos_embed
+        for block, slow in zip(net.blocks, cache.modulations, strict=True):
+            x = block(x, slow + part_of(block.adaLN_modulation, time, c.condition_width, bias=False))
+        x = net.head(x, cache.head + part_of(net.head.adaLN_modulation, time, c.condition_width, bias=False))
+        patches = x[:, action.shape[1] : action.shape[1] + tokens[1].shape[1]]
+        return net.action_decoder(x[:, : action.shape[1]]), net.obs_patchifier.decode(patches, next_obs.shape)
+
+    denoise = nn.Module.__call__
+
+    def sample(
+        self, cache: UwmCache, action: Tensor, next_obs: Tensor, mode: str = "policy", steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns actions and next observations; what is not sampled comes back as it was.
+
+        Args:
+            action: (B, H, A) standard normal noise, or clean actions where ``mode`` takes them as given.
+            next_obs: (B, views, C, T, h, w) likewise.
+            mode: a key of ``MODES``.
+
+        Raises:
+            PolicyError: unknown mode.
+        """
+        if mode not in MODES:
+            raise PolicyError(one_of("Mode", mode, MODES))
+        grid = leading(self.config.train_steps, steps or self.config.steps)
+        roles, size = MODES[mode], math.prod(action.shape[1:]) if MODES[mode][0] == "sampled" else 0
+
+        def unpacked(x: Tensor) -> tuple[Tensor, Tensor]:
+            moved = x[:, :size].reshape(action.shape) if roles[0] == "sampled" else action
+            return moved, x[:, size:].reshape(next_obs.shape) if roles[1] == "sampled" else next_obs
+
+        def packed(pair: tuple[Tensor, Tensor]) -> Tensor:
+            return torch.cat([each.flatten(1) for each, role in zip(pair, roles, strict=True) if role == "sampled"], 1)
+
+        def denoiser(x: Tensor, step: int) -> Tensor:
+            moved = unpacked(x)
+            times = [{"sampled": step, "clean": 0, "noise": grid[0]}[role] for role in roles]
+            return packed(self(cache, moved[0], times[0], moved[1], times[1]))
+
+        return unpacked(ddim(denoiser, packed((action, next_obs)), grid, self.schedule, clip=self.config.clip))
+
+    def loss(
+        self,
+        cache: UwmCache,
+        action: Tensor,
+        next_obs: Tensor,
+        noises: tuple[Tensor, Tensor],
+        steps: tuple[Tensor, Tensor],
+        action_mask: Tensor | None = None,
+    ) -> UwmLoss:
+        """Returns the squared errors of both noises; the loss of training is their sum.
+
+        Args:
+            noises: of actions and next observations.
+            steps: (B,) diffusion steps of both.
+            action_mask: (B,) bool, False for samples without actions, whose action step becomes the noisiest.
+        """
+        action_step = steps[0]
+        if action_mask is not None:
+            action_step = torch.where(action_mask, action_step, self.config.train_steps - 1)
+        noisy_action = diffused(action, noises[0], action_step, self.schedule)
+        noisy_next_obs = diffused(next_obs, noises[1], steps[1], self.schedule)
+        predicted = self(cache, noisy_action, action_step, noisy_next_obs, steps[1])
+        errors = (F.mse_loss(got, noise) for got, noise in zip(predicted, noises, strict=True))
+        return UwmLoss(*errors, action_step, noisy_action, noisy_next_obs, *predicted)

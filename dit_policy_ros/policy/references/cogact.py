@@ -1,0 +1,140 @@
+"""Runs the reference cases of CogACT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_policy_ros.policy.adaptive_ensemble import AdaptiveEnsemble
+from dit_policy_ros.policy.families.cogact import CogAct, unnormalize
+from dit_policy_ros.policy.layers import sinusoid
+from dit_policy_ros.policy.references.directory import Reference
+from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
+
+Case = Mapping[str, Any]
+Arrays = Mapping[str, Tensor]
+Outputs = dict[str, Tensor]
+
+
+def settings(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the official settings that say the same as a ``reference.json``."""
+    schedule = reference["schedule"]
+    return {
+        "num_heads": reference["config"]["num_heads"],
+        "train_steps": schedule["train_steps"],
+        "inference_steps": schedule["inference_steps"],
+        "guidance_scale": schedule["classifier_free_guidance_scale"],
+    }
+
+
+def run(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    """Returns the outputs of one case.
+
+    Raises:
+        KeyError: the case is unknown, or lacks an input.
+    """
+    name = case["name"] if case["name"] in CASES else case["kind"]
+    return CASES[name](network, case, inputs, reference)
+
+
+def _denoise(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    cache = network.encode(inputs["cognition_token"])
+    prediction = network.denoise(cache, inputs["noisy_actions"], inputs["timesteps"])
+    return {"predicted_noise": prediction}
+
+
+def _guided(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    cache = network.encode(inputs["cognition_token"])
+    x, t = inputs["noisy_actions"], inputs["timesteps"]
+    nothing = network.encode(inputs["cognition_token"], torch.ones(len(x), dtype=torch.bool))
+    return {
+        "predicted_noise": network.denoise(cache, x, t, case["settings"]["cfg_scale"]),
+        "predicted_noise_conditional": network.denoise(cache, x, t),
+        "predicted_noise_unconditional": network.denoise(nothing, x, t),
+    }
+
+
+def _times(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    t = inputs["timesteps"]
+    return {"frequencies": sinusoid(t), "embedding": network.net.t_embedder(t)}
+
+
+def _condition(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    cache = network.encode(inputs["cognition_token"])
+    return {"embedding": cache.condition, "embedding_null": cache.null.expand_as(cache.condition)}
+
+
+def _sample(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    options = case["settings"]
+    ancestral = "step_noise" in inputs
+    cache = network.encode(inputs["cognition_token"])
+    with Recording(network=network) as recording:
+        actions = network.sample(
+            cache,
+            inputs["noise"],
+            options["steps"],
+            options["cfg_scale"],
+            step_noise=inputs.get("step_noise"),
+            ancestral=ancestral,
+        )
+    samples = recording.arguments("network", 1)
+    timesteps = torch.cat(recording.arguments("network", 2))
+    clean = [
+        clean_and_noise(output, x, *signal_and_noise(network.schedule.alpha_bar(step)))[0]
+        for output, x, step in zip(recording.outputs("network"), samples, timesteps.tolist(), strict=True)
+    ]
+    return {
+        "actions": actions,
+        "intermediate_samples": torch.stack([*samples, actions]),
+        "intermediate_samples_every_10": torch.stack([*samples[10::10], actions]),
+        "predicted_clean": torch.stack(clean),
+        "timesteps": timesteps,
+    }
+
+
+def _loss(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    cache = network.encode(inputs["cognition_token"], inputs.get("dropped"))
+    with Recording(network=network) as recording:
+        loss = network.loss(cache, inputs["actions"], inputs["noise"], inputs["timesteps"])
+    return {
+        "loss": loss,
+        "noisy_actions": recording.arguments("network", 1)[0],
+        "predicted_noise": recording.outputs("network")[0],
+    }
+
+
+def _predict(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    options, statistics = case["settings"], reference.data["config"]["action_statistics"]
+    cache = network.encode(inputs["cognition_token"])
+    samples = network.sample(cache, inputs["noise"], options["steps"], options["cfg_scale"])
+    low, high, mask = (np.array(statistics[key]) for key in ("q01", "q99", "mask"))
+    actions, normalized = unnormalize(samples[0].double().numpy(), low, high, mask)
+    return {
+        "samples": samples,
+        "actions": torch.from_numpy(actions),
+        "normalized_actions": torch.from_numpy(normalized),
+    }
+
+
+def _ensemble(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
+    options = case["settings"]
+    ensemble = AdaptiveEnsemble(options["pred_action_horizon"], options["alpha"])
+    chunks = inputs["chunks"] if "chunks" in inputs else inputs["actions"]
+    return {"ensembled_actions": torch.from_numpy(np.stack([ensemble(chunk.numpy()) for chunk in chunks]))}
+
+
+CASES = {
+    "time_embedding": _times,
+    "condition_embedding": _condition,
+    "denoise": _denoise,
+    "denoise_guided": _guided,
+    "sample": _sample,
+    "sample_unnormalized": _predict,
+    "loss": _loss,
+    "ensemble": _ensemble,
+}

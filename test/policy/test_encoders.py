@@ -1,0 +1,264 @@
+"""System 2 encoders on tiny models that the tests build and save as real Hugging Face directories."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dit_policy_ros.errors import CheckpointError, PolicyError
+from dit_policy_ros.policy.encoders.language import LanguageFile, T5Encoder
+from dit_policy_ros.policy.encoders.pixels import PixelFormat, in_order, pad_to_square
+from dit_policy_ros.policy.encoders.vision import PENULTIMATE, FusedTowers, VisionTower, one_sequence
+from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel, chat_prompt
+
+transformers = pytest.importorskip("transformers")
+WORDS = ("<pad>", "</s>", "<unk>", "<image>", "<cognition>", "USER", "pick", "the", "red", "cup")
+
+
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>", "<cognition>"],
+    )
+
+
+def preprocessor(directory, side=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
+    settings = {"size": {"height": side, "width": side}, "image_mean": mean, "image_std": std, "resample": 3}
+    (directory / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("siglip")
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = transformers.SiglipVisionConfig(**sizes, image_size=28, patch_size=14)
+    torch.manual_seed(0)
+    transformers.SiglipVisionModel(config).save_pretrained(directory)
+    preprocessor(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("dino")
+    sizes = {"hidden_size": 12, "mlp_ratio": 2, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=28, patch_size=14, num_register_tokens=4)
+    torch.manual_seed(1)
+    transformers.Dinov2WithRegistersModel(config).save_pretrained(directory)
+    preprocessor(directory, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("t5")
+    config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=20, num_layers=2, num_heads=2)
+    torch.manual_seed(2)
+    transformers.T5EncoderModel(config).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("llava")
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4}
+    text = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(WORDS))
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=28, patch_size=14, projection_dim=16)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=3)
+    torch.manual_seed(3)
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(directory)
+    side = {"height": 28, "width": 28}
+    processor = transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=side, crop_size=side),
+        tokenizer=tokenizer(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template="{% for m in messages %}USER {% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}",
+    )
+    processor.save_pretrained(directory)
+    return directory
+
+
+def images(*sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def test_pixels_are_those_of_the_official_processor(siglip):
+    processor = transformers.SiglipImageProcessor(size={"height": 28, "width": 28})
+    given = images((40, 40), (13, 13), (28, 28))
+    expected = processor(images=given, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(PixelFormat.from_directory(siglip)(given), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "top", "left"), [((2, 5), 1, 0), ((5, 2), 0, 1), ((3, 3), 0, 0)])
+def test_padding_centres_the_image(shape, top, left):
+    image = images(shape)[0]
+    square = pad_to_square(image, (1, 2, 3))
+    side = max(shape)
+    assert square.shape == (side, side, 3)
+    np.testing.assert_array_equal(square[top : top + shape[0], left : left + shape[1]], image)
+    outside = np.ones((side, side), dtype=bool)
+    outside[top : top + shape[0], left : left + shape[1]] = False
+    assert (square[outside] == (1, 2, 3)).all()
+
+
+def test_a_missing_camera_is_the_mean_colour(dino):
+    pixels = PixelFormat.from_directory(dino)
+    assert pixels.colour == (123, 116, 103)
+    assert pixels([None]).abs().max() < 0.02
+
+
+def test_frames_are_ordered_by_time_then_camera():
+    frames = [{"left": 1, "top": 2}, {"top": 3, "left": 4}]
+    assert in_order(frames, ("top", "left"), 2) == [2, 1, 3, 4]
+    assert in_order(frames[1:], ("top", "left", "right"), 2) == [None, None, None, 3, 4, None]
+    assert in_order(frames, ("top",), 1) == [3]
+
+
+def test_an_image_of_another_type_is_refused(siglip):
+    with pytest.raises(PolicyError, match="uint8"):
+        PixelFormat.from_directory(siglip)([np.zeros((4, 4, 3))])
+
+
+def test_a_preprocessor_without_a_size_is_refused(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 224}}))
+    with pytest.raises(CheckpointError, match="height and width"):
+        PixelFormat.from_directory(tmp_path)
+
+
+def test_siglip_features_are_the_last_hidden_state(siglip):
+    tower = VisionTower.from_directory(siglip)
+    given = images((30, 40), (28, 28))
+    features = tower([*given, None])
+    assert features.shape == (3, 4, tower.width)
+    expected = tower.model(tower.pixels([given[1]])).last_hidden_state
+    torch.testing.assert_close(features[1:2], expected)
+    assert one_sequence(features).shape == (1, 12, 16)
+    torch.testing.assert_close(one_sequence(features)[0, 4:8], features[1])
+
+
+def test_fused_towers_drop_leading_tokens_and_norms(siglip, dino):
+    fused = FusedTowers(VisionTower.from_directory(dino, PENULTIMATE), VisionTower.from_directory(siglip, PENULTIMATE))
+    given = images((28, 28))
+    features = fused(given)
+    assert features.shape == (1, 4, 28)
+    assert fused.width == 28
+    caught = []
+    handle = fused.dino.model.encoder.layer[-1].register_forward_pre_hook(
+        lambda _, x, kw: caught.append(x), with_kwargs=True
+    )
+    fused.dino(given)
+    handle.remove()
+    torch.testing.assert_close(features[..., :12], caught[0][0][:, 5:])
+
+
+def test_towers_with_different_patches_are_refused(siglip, dino, tmp_path):
+    tower = VisionTower.from_directory(dino)
+    larger = VisionTower(tower.model, PixelFormat((42, 42), tower.pixels.mean, tower.pixels.std))
+    with pytest.raises(CheckpointError, match="9 patches of an image, SigLIP 4"):
+        FusedTowers(larger, VisionTower.from_directory(siglip))(images((28, 28)))
+
+
+def test_t5_features_do_not_depend_on_padding_and_are_cut(t5):
+    encoder = T5Encoder.from_directory(t5, max_tokens=4, dtype=torch.float32)
+    short = encoder("pick cup")
+    assert short.tokens.shape == (1, 3, 16)
+    assert short.mask.all()
+    assert encoder("pick the red cup pick the red cup").tokens.shape == (1, 4, 16)
+    assert (encoder("red cup").tokens - short.tokens).abs().max() > 1e-3
+
+
+def test_embeddings_survive_a_file(t5, tmp_path):
+    encoder = T5Encoder.from_directory(t5, dtype=torch.float32)
+    sentence = "pick the red cup"
+    LanguageFile({sentence: encoder(sentence).tokens[0]}).save(tmp_path / "language.safetensors")
+    loaded = LanguageFile.load(tmp_path / "language.safetensors")
+    torch.testing.assert_close(loaded(sentence).tokens, encoder(sentence).tokens)
+    assert loaded(sentence).mask.shape == (1, 5)
+    with pytest.raises(PolicyError, match=r"No precomputed embedding for 'push'.*'pick the red cup'"):
+        loaded("push")
+
+
+def test_official_embedding_files(tmp_path):
+    value = torch.randn(1, 3, 8)
+    for content in ({"name": "pick", "embeddings": value}, value):
+        torch.save(content, tmp_path / "m.pt")
+        assert torch.equal(LanguageFile.from_official("pick", tmp_path / "m.pt")("pick").tokens, value)
+    torch.save({"other": value}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="'embeddings'"):
+        LanguageFile.from_official("pick", tmp_path / "m.pt")
+
+
+def test_a_wrong_embedding_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no file"):
+        LanguageFile.load(tmp_path / "none.safetensors")
+    LanguageFile({"pick": torch.zeros(2, 3, 4)}).save(tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match=r"'pick' \(2, 3, 4\)"):
+        LanguageFile.load(tmp_path / "m.safetensors")
+
+
+def test_hidden_states_of_a_layer_with_image_tokens_marked(llava):
+    vlm = VisionLanguageModel.from_directory(llava, dtype=torch.float32)
+    context = vlm.hidden_states(images((28, 28)), "pick the cup", layer=2)
+    length = 1 + 4 + 3 + 1
+    assert context.states.shape == (1, length, 16)
+    assert context.image_mask[0].nonzero().flatten().tolist() == [1, 2, 3, 4]
+    assert context.mask.all()
+    other = vlm.hidden_states(images((28, 28), seed=1), "pick the cup", layer=2).states
+    assert torch.equal(other[:, 0], context.states[:, 0])
+    assert (other[:, 1] - context.states[:, 1]).abs().max() > 1e-4
+    with pytest.raises(PolicyError, match="layers 0 to 3; 4"):
+        vlm.hidden_states(images((28, 28)), "pick", layer=4)
+
+
+def test_the_cognition_token_is_that_of_the_suffix(llava):
+    plain = VisionLanguageModel.from_directory(llava, dtype=torch.float32)
+    asked = VisionLanguageModel(plain.model, plain.processor, plain.prompt, suffix_ids=(4,))
+    given = images((28, 28))
+    token = asked.cognition_token(given, "pick cup")
+    assert token.shape == (1, 1, 16)
+    spelled_out = asked.hidden_states(given, "pick cup").states
+    torch.testing.assert_close(token, spelled_out[:, -1:])
+    torch.testing.assert_close(plain.hidden_states(given, "pick cup").states, spelled_out[:, :-1])
+
+
+def test_the_cache_is_what_the_model_attends_to(llava):
+    vlm = VisionLanguageModel.from_directory(llava, dtype=torch.float32)
+    given = images((28, 28))
+    cache = vlm.keys_values(given, "pick the cup", layers=2)
+    assert cache.keys.shape == cache.values.shape == (2, 1, 2, 9, 4)
+    first = vlm.model.model.language_model.layers[0]
+    states = vlm.hidden_states(given, "pick the cup", layer=0).states
+    values = first.self_attn.v_proj(first.input_layernorm(states)).unflatten(-1, (2, 4)).transpose(1, 2)
+    torch.testing.assert_close(cache.values[0], values)
+    with pytest.raises(PolicyError, match="has 3 layers; the policy attends to 4"):
+        vlm.keys_values(given, "pick", layers=4)
+
+
+def test_a_prompt_ends_with_its_suffix(llava):
+    processor = transformers.AutoProcessor.from_pretrained(llava)
+    assert chat_prompt(processor, "<cognition>")("pick", 2) == "USER <image> <image> pick <cognition>"
+
+
+def test_directories_that_cannot_be_used_are_refused(siglip, t5, tmp_path):
+    with pytest.raises(CheckpointError, match="nothing is downloaded"):
+        VisionTower.from_directory(tmp_path)
+    (tmp_path / "config.json").write_text((siglip / "config.json").read_text())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(CheckpointError, match="never loaded"):
+        VisionTower.from_directory(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a 't5'"):
+        VisionTower.from_directory(t5)
