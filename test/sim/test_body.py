@@ -4,9 +4,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dit_policy_ros.errors import WorldError
+from dit_policy_ros.errors import RobotError, WorldError
+from dit_policy_ros.resources import share_directory
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.sim.body import AlohaBody
+from dit_policy_ros.types import Trajectory
 
 GYM_NAMES = {"aloha_transfer_cube": "AlohaTransferCube-v0", "aloha_insertion": "AlohaInsertion-v0"}
 
@@ -68,3 +70,34 @@ def test_same_seed_same_world_other_seed_other_world(robot):
 def test_unknown_world_lists_the_known(robot):
     with pytest.raises(WorldError, match="aloha_insertion, aloha_language, aloha_transfer_cube"):
         AlohaBody("aloha_pour_tea", robot)
+
+
+def test_grippers_obey_controllers_of_their_own(robot, tmp_path):
+    text = (share_directory() / "config" / "robots" / "aloha.yaml").read_text()
+    text = text.replace(", left_gripper]", "]").replace(", right_gripper]", "]")
+    grippers = "".join(
+        f"  {side}_gripper_controller: {{type: joint_trajectory, joints: [{side}_gripper]}}\n"
+        for side in ("left", "right")
+    )
+    file = tmp_path / "separate.yaml"
+    file.write_text(text.replace("\njoint_states:", f"{grippers}\njoint_states:"))
+    body = AlohaBody("aloha_transfer_cube", load_robot(file))
+    now_ns = body.now_ns()
+    times_ns = now_ns + np.array([20_000_000, 400_000_000])
+    body.command(Trajectory(("left_gripper",), times_ns, np.array([[0.2], [1.0]])))
+    for _ in range(80):
+        body.step()
+    positions = dict(zip(body.joint_names, body.joint_positions(), strict=True))
+    assert positions["left_gripper"] > 0.9
+    assert positions["right_gripper"] < 0.2
+    with pytest.raises(RobotError, match="No controller owns exactly"):
+        body.command(Trajectory(("left_waist", "left_gripper"), times_ns, np.zeros((2, 2))))
+    body.close()
+
+
+def test_a_robot_with_joints_the_simulator_lacks_is_refused(tmp_path):
+    text = (share_directory() / "config" / "robots" / "aloha.yaml").read_text()
+    file = tmp_path / "other.yaml"
+    file.write_text(text.replace("left_waist", "left_hip"))
+    with pytest.raises(RobotError, match="left_hip"):
+        AlohaBody("aloha_transfer_cube", load_robot(file))
