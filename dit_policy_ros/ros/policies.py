@@ -1,0 +1,25 @@
+"""Loads a policy inside a node."""
+
+from __future__ import annotations
+
+import os
+
+from dit_policy_ros.types import Policy
+
+
+def load_policy_with_threads(path: str, threads: int) -> Policy:
+    """Loads a policy and keeps its numerics to a number of threads, so that two policy processes share the cores.
+
+    Args:
+        path: policy directory, or the name of one in ``models/``.
+        threads: takes effect at the first load of the process.
+
+    Raises:
+        CheckpointError: there is no such policy, or it is damaged.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    # Imported here: torch reads these variables when it is loaded.
+    from dit_policy_ros.policy.checkpoint import load_policy
+
+    return load_policy(path)

@@ -1,0 +1,30 @@
+"""Quality of service of every kind of topic here.
+
+A best-effort subscriber hears reliable and best-effort publishers alike; trajectory controllers subscribe with the
+system default, which a reliable, volatile publisher always matches.
+"""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _profile(reliability: ReliabilityPolicy, durability: DurabilityPolicy, depth: int) -> QoSProfile:
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
+
+
+SENSOR = _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 5)
+"""Cameras and joint states."""
+NEWEST = _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 1)
+"""Streams of which only the newest value counts, and the clock."""
+IMAGE = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 1)
+"""Images as published: a best-effort subscriber loses nothing by it, and a reliable one hears them at all."""
+COMMANDS_IN = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 16)
+"""Commands as received by a simulated controller, which judges every one."""
+COMMAND = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 1)
+"""Commands, chunks, contexts and plans."""
+LATCHED = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 1)
+"""What a late joiner must still learn: instruction, e-stop, episode, status."""
+DIAGNOSTICS = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 10)
+RECORD = _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 100)
+"""Everything a recorder hears, with room for a slow disk."""

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import pytest
+from harness import HOME, ROBOT, STEP_NS, Repeat, Stage, StillPolicy, joint_state, picture, swing, wait_until
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from dit_policy_ros.errors import ConfigError, PolicyError
+from dit_policy_ros.ros import qos
+from dit_policy_ros.ros.conversions.chunks import message_to_chunk
+from dit_policy_ros.ros.conversions.contexts import context_to_message, message_to_context
+from dit_policy_ros.ros.dit_node import DitNode
+from dit_policy_ros.ros.vlm_node import VlmNode
+from dit_policy_ros.types import Context
+
+pytestmark = pytest.mark.ros
+
+
+class PickyPolicy(StillPolicy):
+    """Refuses images of another size, and notes what it is told is committed."""
+
+    def __init__(self) -> None:
+        self.committed = []
+        self.threads = 0
+
+    def load(self, path: str, threads: int) -> PickyPolicy:
+        self.threads = threads
+        return self
+
+    def act(self, observation, context, committed=None):
+        self.committed.append(committed)
+        for camera, image in observation.images.items():
+            if image.shape != (24, 32, 3):
+                raise PolicyError(f"Camera {camera} gave {image.shape}, trained on (24, 32, 3).")
+        return super().act(observation, context, committed)
+
+
+class Sensors:
+    """Cameras and joint states as topics."""
+
+    def __init__(self, stage: Stage, cameras: tuple[str, ...]) -> None:
+        self.stage = stage
+        self.joints = stage.speak(JointState, "/joint_states")
+        self.cameras = {
+            camera: stage.speak(CompressedImage, f"{ROBOT.cameras[camera].topic}/compressed") for camera in cameras
+        }
+        self.size = (32, 24)
+
+    def sense(self) -> None:
+        now_ns = self.stage.now_ns()
+        self.joints.publish(joint_state(now_ns, HOME))
+        for camera, publisher in self.cameras.items():
+            publisher.publish(picture(now_ns, camera, *self.size))
+
+
+def test_every_instruction_opens_an_epoch_that_is_announced_before_its_contexts(stage: Stage) -> None:
+    stage.activate(VlmNode, "vlm_node", load=PickyPolicy().load)
+    messages = stage.hear(CompressedImage, "/context", qos.COMMANDS_IN)
+    sensors = Sensors(stage, ("top",))
+    instruction = stage.speak(String, "/instruction", qos.LATCHED)
+    heard: list[Context] = []
+
+    def contexts(text: str, epoch_above: int) -> list[Context]:
+        heard[:] = [message_to_context(message) for message in messages]
+        return [c for c in heard if c.instruction == text and c.epoch > epoch_above and c.tensors]
+
+    with Repeat(sensors.sense):
+        instruction.publish(String(data="red"))
+        first = wait_until(lambda: contexts("red", 0), "a context")[0].epoch
+        instruction.publish(String(data="blue"))
+        second = wait_until(lambda: contexts("blue", first), "a context for the new instruction")[0].epoch
+        instruction.publish(String(data="blue"))
+        third = wait_until(lambda: contexts("blue", second), "a context after the same instruction again")[0].epoch
+    epochs = [context.epoch for context in heard]
+    assert epochs == sorted(epochs)
+    for epoch in (second, third):
+        assert not next(context for context in heard if context.epoch == epoch).tensors
+
+
+def test_a_restarted_vlm_node_does_not_fall_behind_its_former_epochs(stage: Stage) -> None:
+    messages = stage.hear(CompressedImage, "/context", qos.COMMANDS_IN)
+    instruction = stage.client.create_publisher(String, "/instruction", qos.LATCHED)
+    instruction.publish(String(data="red"))
+    stage.activate(VlmNode, "vlm_node", load=PickyPolicy().load)
+    first = message_to_context(wait_until(lambda: messages and messages[-1], "an epoch"))
+    stage.change("vlm_node", "deactivate", "cleanup")
+    messages.clear()
+    stage.change("vlm_node", "configure", "activate")
+    second = message_to_context(wait_until(lambda: messages and messages[-1], "an epoch"))
+    assert second.instruction == "red"
+    assert second.epoch > first.epoch
+
+
+class Fast:
+    """A dit_node with its inputs."""
+
+    def __init__(self, stage: Stage, **parameters) -> None:
+        self.stage = stage
+        self.policy = PickyPolicy()
+        self.node = stage.activate(
+            DitNode, "dit_node", {"execution_horizon_s": 0.05, **parameters}, load=self.policy.load
+        )
+        self.messages = stage.hear(JointTrajectory, "/chunk", qos.COMMANDS_IN)
+        self.sensors = Sensors(stage, ("left_wrist", "right_wrist"))
+        self.contexts = stage.speak(CompressedImage, "/context")
+
+    def think(self, epoch: int, with_tensors: bool = True) -> int:
+        """Publishes a context; returns its stamp."""
+        stamp_ns = self.stage.now_ns()
+        tensors = {"x": StillPolicy.tensor()} if with_tensors else {}
+        self.contexts.publish(context_to_message(Context(stamp_ns, "red", epoch, tensors)))
+        return stamp_ns
+
+    def chunks(self) -> list:
+        return [message_to_chunk(message) for message in self.messages]
+
+
+def test_chunks_carry_where_they_come_from_and_older_epochs_are_dropped(stage: Stage) -> None:
+    fast = Fast(stage)
+    with Repeat(fast.sensors.sense):
+        wait_until(lambda: "context" in fast.node.problems.present, "the node to miss a context")
+        assert fast.messages == []
+        context_ns = fast.think(5)
+        chunk = wait_until(fast.chunks, "a chunk")[0]
+        assert (chunk.context_ns, chunk.epoch) == (context_ns, 5)
+        assert chunk.start_ns == chunk.observation_ns
+        fast.think(4)
+        newer_ns = fast.think(6)
+        wait_until(lambda: fast.chunks()[-1].epoch == 6, "a chunk of the new epoch")
+        assert fast.chunks()[-1].context_ns == newer_ns
+    assert {chunk.epoch for chunk in fast.chunks()} == {5, 6}
+
+
+def test_an_announced_epoch_stops_planning_until_its_context_comes(stage: Stage) -> None:
+    fast = Fast(stage)
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(fast.chunks, "a chunk")
+        fast.think(6, with_tensors=False)
+        wait_until(lambda: "context" in fast.node.problems.present, "the node to drop the old context")
+        fast.think(6)
+        wait_until(lambda: fast.chunks()[-1].epoch == 6, "a chunk of the new epoch")
+
+
+def test_an_image_of_another_size_gives_a_reason_and_no_chunk(stage: Stage) -> None:
+    fast = Fast(stage)
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(fast.chunks, "a chunk")
+        fast.sensors.size = (64, 48)
+        wait_until(lambda: "trained on (24, 32, 3)" in fast.node.problems.present.get("act", ""), "a reason")
+        count = len(fast.messages)
+        wait_until(lambda: fast.node.problems.counts["act"] > 5, "more tries")
+        assert len(fast.messages) == count
+        fast.sensors.size = (32, 24)
+        wait_until(lambda: len(fast.messages) > count, "the next chunk")
+
+
+def test_a_damaged_image_and_stale_cameras_give_a_reason(stage: Stage) -> None:
+    fast = Fast(stage)
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(fast.chunks, "a chunk")
+    broken = CompressedImage(format="jpeg", data=b"no image")
+    broken.header = picture(stage.now_ns(), "left_wrist").header
+
+    def send_broken() -> bool:
+        now_ns = stage.now_ns()
+        broken.header = picture(now_ns, "left_wrist").header
+        fast.sensors.joints.publish(joint_state(now_ns, HOME))
+        fast.sensors.cameras["left_wrist"].publish(broken)
+        return "cannot be decoded" in fast.node.problems.present.get("act", "")
+
+    wait_until(send_broken, "a reason")
+
+
+def test_the_committed_prefix_is_the_executors_plan(stage: Stage) -> None:
+    fast = Fast(stage, commit_max_steps=4)
+    plans = stage.speak(JointTrajectory, "/plan")
+    start_ns = stage.now_ns()
+    plans.publish(swing(start_ns))
+    plan = message_to_chunk(swing(start_ns))
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        prefix = wait_until(lambda: [c for c in fast.policy.committed if c is not None], "a committed prefix")[0]
+    assert prefix.step_ns == STEP_NS
+    assert 0 < len(prefix.actions) <= 4
+    assert plan.actions.min() - 1e-9 <= prefix.actions.min() <= prefix.actions.max() <= plan.actions.max() + 1e-9
+    plans.publish(JointTrajectory())
+    with Repeat(fast.sensors.sense):
+        wait_until(lambda: fast.policy.committed[-1] is None, "a chunk without prefix after an empty plan")
+
+
+def test_the_thread_limit_and_the_camera_names_reach_and_bind_the_policy(stage: Stage) -> None:
+    policy = PickyPolicy()
+    stage.activate(VlmNode, "vlm_node", {"torch_threads": 3}, load=policy.load)
+    assert policy.threads == 3
+    policy.fast_cameras = ("belly",)
+    stage.start(DitNode, "dit_node", load=policy.load)
+    with pytest.raises(ConfigError, match="refused"):
+        stage.change("dit_node", "configure")
