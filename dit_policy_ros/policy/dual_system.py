@@ -56,7 +56,7 @@ class SlowFeatures:
     keys_values: tuple[KeysValues, ...]
     """One pair per block, each (B, heads, context tokens, head_dim)."""
     summary: Tensor
-    """(B, width), for the auxiliary loss in training."""
+    """(B, width), what the whole image says; it modulates every block and carries the auxiliary loss in training."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class FastFeatures:
     tokens: Tensor
     """(B, fast tokens, width)."""
     condition: Tensor
-    """(B, width): instruction and age of the context."""
+    """(B, width): instruction, summary and age of the context."""
 
 
 class Block(nn.Module):
@@ -123,17 +123,17 @@ class DualSystem(nn.Module):
         width, condition = config.width, config.condition
         self.text = TextEncoder(config.text_width, condition)
         self.slow_camera = KeypointEncoder(config.slow_keypoints, condition)
-        self.slow_point = nn.Linear(2 + self.slow_camera.width, width)
+        self.slow_point = nn.Linear(2, width)
         self.slow_point_names = nn.Parameter(torch.randn(config.slow_keypoints, width) * 0.02)
-        self.slow_summary = Mlp(config.slow_keypoints * (2 + self.slow_camera.width) + condition, 256, width, nn.SiLU())
+        self.slow_summary = Mlp(2 * config.slow_keypoints + condition, 256, width, nn.SiLU())
         self.slow_text = nn.Linear(condition, width)
 
         self.fast_camera = KeypointEncoder(config.fast_keypoints, condition, width=48)
-        points = config.fast_keypoints * (2 + self.fast_camera.width)
-        self.fast_view = Mlp(points, 256, 2 * width, nn.SiLU())
+        self.fast_view = Mlp(2 * config.fast_keypoints, 256, 2 * width, nn.SiLU())
         self.proprioception = Mlp(config.joints, width, width, nn.SiLU())
         self.age = Mlp(64, width, width, nn.SiLU())
         self.instruction = nn.Linear(condition, width)
+        self.summary = nn.Linear(width, width)
         self.time = Mlp(128, width, width, nn.SiLU())
 
         tokens = 2 * config.fast_cameras + 1 + config.action_tokens
@@ -154,8 +154,7 @@ class DualSystem(nn.Module):
             hashed: (B, words, pieces) of ``text.hash_words``.
         """
         instruction = self.text(hashed)  # (B, condition)
-        where, what = self.slow_camera(slow_image, instruction)
-        points = torch.cat([where.to(what.dtype), what], dim=-1)  # (B, K, 2 + C)
+        points = self.slow_camera(slow_image, instruction)  # (B, K, 2)
         summary = self.slow_summary(torch.cat([points.flatten(1), instruction], dim=-1))  # (B, W)
         context = torch.cat(
             [self.slow_point(points) + self.slow_point_names, summary[:, None], self.slow_text(instruction)[:, None]],
@@ -173,11 +172,12 @@ class DualSystem(nn.Module):
         """
         batch, cameras = fast_images.shape[:2]
         instruction = slow.instruction.repeat_interleave(cameras, dim=0)
-        where, what = self.fast_camera(fast_images.flatten(0, 1), instruction)
-        views = self.fast_view(torch.cat([where.to(what.dtype), what], dim=-1).flatten(1))  # (B * cameras, 2W)
+        points = self.fast_camera(fast_images.flatten(0, 1), instruction)  # (B * cameras, K, 2)
+        views = self.fast_view(points.flatten(1))  # (B * cameras, 2W)
         views = views.reshape(batch, 2 * cameras, -1)  # (B, 2 * cameras, W)
         tokens = torch.cat([views, self.proprioception(proprioception)[:, None]], dim=1)
-        condition = self.instruction(slow.instruction) + self.age(sinusoid(age_s * _TIME_SCALE, 64))
+        condition = self.instruction(slow.instruction) + self.summary(slow.summary)
+        condition = condition + self.age(sinusoid(age_s * _TIME_SCALE, 64))
         return FastFeatures(tokens, condition)
 
     def velocity(self, slow: SlowFeatures, fast: FastFeatures, x: Tensor, t: Tensor, committed: Tensor) -> Tensor:

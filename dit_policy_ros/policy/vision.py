@@ -32,19 +32,22 @@ class FilmConv(nn.Module):
 
 
 class KeypointEncoder(nn.Module):
-    """An image to keypoints: where each of some learned things is, and what it looks like there."""
+    """An image to keypoints: where each of some learned things is.
+
+    Nothing but the places leaves the encoder. A network that also saw the features there learned its training scenes
+    by heart; places generalise, since a convolution finds a thing wherever it is.
+    """
 
     def __init__(self, keypoints: int, condition: int, width: int = 64) -> None:
         super().__init__()
         self.keypoints = keypoints
-        self.width = width
         self.stem = FilmConv(3, width // 2, 5, 2, condition)
         self.down = FilmConv(width // 2, width, 3, 2, condition)
         self.body = nn.ModuleList([FilmConv(width, width, 3, 1, condition) for _ in range(2)])
         self.heat = nn.Conv2d(width, keypoints, 1)
         self.sharpness = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
         """Finds keypoints.
 
         Args:
@@ -52,16 +55,14 @@ class KeypointEncoder(nn.Module):
             condition: (B, condition).
 
         Returns:
-            Positions (B, keypoints, 2), x right and y down in -1..1, and features there (B, keypoints, width).
+            Places (B, keypoints, 2), x right and y down in -1..1.
         """
         x = self.down(self.stem(image, condition), condition)
         for block in self.body:
             x = x + block(x, condition)  # (B, C, H/4, W/4)
         heat = self.heat(x).float().flatten(2) * (_SHARPNESS * self.sharpness)  # (B, K, H*W/16)
-        where = heat.softmax(-1)
         height, width = x.shape[-2:]
         rows = torch.linspace(-1, 1, height, device=x.device)
         columns = torch.linspace(-1, 1, width, device=x.device)
         grid = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=-1)  # (H*W/16, 2)
-        features = where.to(x.dtype) @ x.flatten(2).transpose(1, 2)  # (B, K, C)
-        return where @ grid, features
+        return heat.softmax(-1) @ grid

@@ -34,11 +34,11 @@ class TrainConfig:
     """The slow camera's image is up to this much older than the fast ones."""
     largest_commitment: int = 4
     """Most committed tokens."""
-    state_noise: float = 0.01
+    state_noise: float = 0.02
     """Spread of the noise on normalised proprioception."""
     brightness: float = 0.15
     """Largest relative change of brightness and contrast of an image."""
-    approach_share: float = 0.4
+    approach_share: float = 0.5
     """Share of the samples that are drawn from before an episode's first grasp; the others from all of it."""
     phrases: int = 48
     """Further instructions in a step, without images."""

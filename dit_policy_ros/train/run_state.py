@@ -75,5 +75,7 @@ class RunState:
         state = {
             index: {key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             for index, name in enumerate(names)
+            # A parameter that no loss has reached yet has no moments.
+            if f"{name}.step" in tensors
         }
         return {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}

@@ -100,7 +100,7 @@ def test_it_learns_and_the_policy_obeys_the_instruction(recordings, tmp_path):
     folder, robot_file, recipe_file = recordings
     losses = []
     out = tmp_path / "policy"
-    run_recipe((folder,), (1.0,), out, recipe_file, robot_file, 300, 0, tmp_path / "cache", "cpu", None, losses.append)
+    run_recipe((folder,), (1.0,), out, recipe_file, robot_file, 500, 0, tmp_path / "cache", "cpu", None, losses.append)
     assert losses[-1].flow < 0.25 * losses[0].flow
     from dit_policy_ros.types import Observation
 
