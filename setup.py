@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "dit_policy_ros"
-COMMANDS = ("bench", "convert", "demo", "evaluate", "record", "train", "verify")
+COMMANDS = ("bench", "convert", "demo", "evaluate", "inspect", "record", "replay", "train", "verify")
 NODES = ("dit_node", "executor_node", "recorder_node", "sim_node", "vlm_node")
 
 

@@ -77,18 +77,28 @@ def test_the_error_is_absolute_unless_the_directory_says_otherwise(copied, name,
     assert verdict.status == "FAILED"
 
 
-@pytest.mark.parametrize(("name", "entry"), [("gpc", "operation"), ("mode", "kind"), ("uwm", "kind")])
+@pytest.mark.parametrize(
+    ("name", "entry"), [("gpc", "operation"), ("mode", "kind"), ("uwm", "kind"), ("rdt", "kind"), ("gr00t_n16", "kind")]
+)
 def test_an_unknown_case_is_listed_and_fails(copied, capsys, name, entry):
     directory, data = copied(name)
-    data["cases"] = [{**data["cases"][0], "name": "surprise", entry: "levitate"}, data["cases"][-1]]
-    arrays = read_tensors(directory / "cases.safetensors")
-    write(directory, data)
-    save_file(arrays, directory / "cases.safetensors")
+    write(directory, {**data, "cases": [{**data["cases"][0], entry: "levitate"}, data["cases"][-1]]})
     assert main(["verify", str(directory)]) == 1
     out = capsys.readouterr().out
     assert "unknown" in out
     assert "levitate" in out
     assert "1 of 2 cases pass." in out
+
+
+def test_a_case_of_a_known_kind_and_an_unknown_name_is_unknown(copied):
+    directory, data = copied("rdt")
+    case = next(case for case in data["cases"] if case["name"] == "adapters")
+    arrays = read_tensors(directory / "cases.safetensors")
+    for new in ("adapters_again", "levitation"):
+        arrays |= {k.replace("adapters.", f"{new}."): v.clone() for k, v in arrays.items() if k.startswith("adapters.")}
+    save_file(arrays, directory / "cases.safetensors")
+    write(directory, {**data, "cases": [{**case, "name": "adapters_again"}, {**case, "name": "levitation"}]})
+    assert [verdict.status for verdict in verify(directory)] == ["ok", "unknown"]
 
 
 def test_an_unknown_family_lists_every_case(copied, capsys):

@@ -10,7 +10,9 @@ COMMANDS = {
     "convert": "dit_policy_ros.commands.convert",
     "demo": "dit_policy_ros.commands.demo",
     "evaluate": "dit_policy_ros.commands.evaluate",
+    "inspect": "dit_policy_ros.commands.inspect",
     "record": "dit_policy_ros.commands.record",
+    "replay": "dit_policy_ros.commands.replay",
     "train": "dit_policy_ros.commands.train",
     "verify": "dit_policy_ros.commands.verify",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 HELP = """Turn an official checkpoint into a directory of safetensors that this package loads.
@@ -31,13 +32,6 @@ def run(args: argparse.Namespace) -> int:
 
     family = convert(args.source, args.directory, args.family)
     shapes = read_shapes(args.directory).values()
-    count = sum(_product(shape) for shape in shapes)
+    count = sum(math.prod(shape) for shape in shapes)
     print(f"{args.directory} holds a {family} with {len(shapes)} parameters, {count / 1e6:.1f} million numbers.")
     return 0
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product

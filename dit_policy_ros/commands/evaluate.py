@@ -17,8 +17,7 @@ environment's largest reward was reached once).
 
 Examples:
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --episodes 100 --report out
-  python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --phrases held_out \\
-      --episodes 200 --seed 1000 --context-delay 0.3 --action-delay 0.06 --report out
+  python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --context-delay 0.5 --report out
 """
 
 

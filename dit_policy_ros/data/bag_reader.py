@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.serde import SerdeError
 
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_file import BagFile
@@ -18,7 +18,7 @@ from dit_policy_ros.data.joint_history import HistoryBuilder, JointHistory
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.errors import BagError, RobotError, one_of
 from dit_policy_ros.robot import Controller, RobotSpec
-from dit_policy_ros.types import NS_PER_S, Trajectory
+from dit_policy_ros.types import Trajectory
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class Episode:
         Raises:
             BagError: no such camera, or no images of it.
         """
-        stamps = [_stamp_ns(cdr, log_ns) for _, log_ns, cdr in self.bag.messages([self._image_topic(camera)])]
-        return np.array(stamps, dtype=np.int64)
+        return np.array([stamp_ns for stamp_ns, _ in self.encoded_frames(camera)], dtype=np.int64)
 
     def frames(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (stamp [ns], (H, W, 3) uint8 RGB) one by one; memory does not grow with the bag.
@@ -66,18 +65,19 @@ class Episode:
         Raises:
             BagError: no such camera, no images of it, or one that cannot be decoded.
         """
+        for stamp_ns, decode in self.encoded_frames(camera):
+            yield stamp_ns, decode()
+
+    def encoded_frames(self, camera: str) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
+        """Yields (stamp [ns], function that decodes) one by one, for a reader that needs only some of the images.
+
+        Raises:
+            BagError: no such camera, no images of it; the function, if it cannot be decoded.
+        """
         topic = self._image_topic(camera)
-        msgtype = self.bag.topics[topic]
+        decode = partial(decode_message, msgtype=self.bag.topics[topic], where=f"{self.bag.path}, topic {topic}")
         for _, log_ns, cdr in self.bag.messages([topic]):
-            message = _deserialize(cdr, msgtype, topic)
-            try:
-                if msgtype == messages.COMPRESSED_IMAGE:
-                    image = decode_compressed(message.data, message.format)
-                else:
-                    image = decode_image(message.encoding, message.height, message.width, message.step, message.data)
-            except RobotError as problem:
-                raise BagError(f"{self.bag.path}, topic {topic}: {problem}") from problem
-            yield messages.stamp_ns(message) or log_ns, image
+            yield messages.peek_stamp_ns(cdr) or log_ns, partial(decode, cdr)
 
     def _image_topic(self, camera: str) -> str:
         cameras = self.robot.cameras
@@ -89,6 +89,21 @@ class Episode:
         self.bag.require(topic, f"images of camera {camera}")
         _check_type(self.bag, topic, (messages.COMPRESSED_IMAGE, messages.IMAGE))
         return topic
+
+
+def decode_message(cdr: bytes, msgtype: str, where: str) -> np.ndarray:
+    """Returns the image of an Image or CompressedImage, (H, W, 3) uint8 RGB.
+
+    Raises:
+        BagError: it cannot be decoded.
+    """
+    message = messages.deserialize(cdr, msgtype, where)
+    try:
+        if msgtype == messages.COMPRESSED_IMAGE:
+            return decode_compressed(message.data, message.format)
+        return decode_image(message.encoding, message.height, message.width, message.step, message.data)
+    except RobotError as problem:
+        raise BagError(f"{where}: {problem}") from problem
 
 
 def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False) -> Episode:
@@ -115,7 +130,7 @@ def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False) -> E
     for topic in bag.topics.keys() & expected.keys():
         _check_type(bag, topic, (expected[topic],))
     for topic, log_ns, cdr in bag.messages({joints_topic, robot.instruction_topic, *controllers}):
-        message = _deserialize(cdr, bag.topics[topic], topic)
+        message = messages.deserialize(cdr, bag.topics[topic], topic)
         if topic == joints_topic:
             history.add(messages.stamp_ns(message) or log_ns, message.name, message.position, message.velocity)
         elif topic in controllers:
@@ -176,17 +191,3 @@ def _command(log_ns: int, message: Any, controller: Controller, where: str) -> C
 def _check_type(bag: BagFile, topic: str, allowed: tuple[str, ...]) -> None:
     if bag.topics[topic] not in allowed:
         raise BagError(f"{bag.path}: topic {topic} carries {bag.topics[topic]}; it must be {' or '.join(allowed)}.")
-
-
-def _stamp_ns(cdr: bytes, log_ns: int) -> int:
-    """Reads the header stamp, the first field of the message, without deserialising the rest."""
-    order = "little" if cdr[1] & 1 else "big"
-    second, rest = int.from_bytes(cdr[4:8], order, signed=True), int.from_bytes(cdr[8:12], order)
-    return second * NS_PER_S + rest or log_ns
-
-
-def _deserialize(cdr: bytes, msgtype: str, topic: str) -> Any:
-    try:
-        return messages.typestore().deserialize_cdr(cdr, msgtype)
-    except (SerdeError, AssertionError, ValueError, IndexError, KeyError) as problem:
-        raise BagError(f"A message on {topic} is no whole {msgtype}; the bag is damaged.") from problem

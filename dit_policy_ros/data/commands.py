@@ -36,11 +36,11 @@ def targets_at(times_ns: np.ndarray, commands: Sequence[Command], what: str) -> 
     """
     if not commands:
         raise BagError(f"{what} was sent no trajectory in this bag; record its command topic as well.")
-    known_ns, positions = _splice(commands)
-    return interpolate(times_ns, known_ns, positions)
+    return interpolate(times_ns, *spliced(commands))
 
 
-def _splice(commands: Sequence[Command]) -> tuple[np.ndarray, np.ndarray]:
+def spliced(commands: Sequence[Command]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the waypoints of all commands that none replaced: instants (N,) int64 and positions (N, joints)."""
     kept_ns: list[np.ndarray] = []
     kept: list[np.ndarray] = []
     until_ns = np.iinfo(np.int64).max

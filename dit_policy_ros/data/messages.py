@@ -10,9 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import NS_PER_S, Trajectory
 
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -32,6 +34,32 @@ def typestore() -> Typestore:
 def stamp_ns(message: Any) -> int:
     """Returns the header stamp of a message, [ns]; zero where the driver left it unset."""
     return message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
+
+
+def deserialize(cdr: bytes, msgtype: str, topic: str) -> Any:
+    """Returns a message.
+
+    Raises:
+        BagError: the bytes are none of this type.
+    """
+    try:
+        return typestore().deserialize_cdr(cdr, msgtype)
+    except (SerdeError, AssertionError, ValueError, IndexError, KeyError) as problem:
+        raise BagError(f"A message on {topic} is no whole {msgtype}; the bag is damaged.") from problem
+
+
+@lru_cache(maxsize=256)
+def has_header(msgtype: str) -> bool:
+    """Returns whether messages of a type begin with a std_msgs/Header, as far as the type is known."""
+    fields = typestore().fielddefs.get(msgtype, ((), ()))[1]
+    return bool(fields) and fields[0][0] == "header"
+
+
+def peek_stamp_ns(cdr: bytes) -> int:
+    """Returns the header stamp, [ns], of a message that begins with one, without deserialising the rest; 0 if unset."""
+    order = "little" if cdr[1] & 1 else "big"
+    second, rest = int.from_bytes(cdr[4:8], order, signed=True), int.from_bytes(cdr[8:12], order)
+    return second * NS_PER_S + rest
 
 
 def duration_ns(duration: Any) -> int:
@@ -69,8 +97,8 @@ def joint_state(instant_ns: int, names: Sequence[str], positions: np.ndarray, ve
         JOINT_STATE,
         _header(instant_ns),
         list(names),
-        np.asarray(positions, np.float64),
-        np.asarray(velocities, np.float64),
+        np.ascontiguousarray(positions, np.float64),
+        np.ascontiguousarray(velocities, np.float64),
         np.empty(0),
     )
 
@@ -83,8 +111,8 @@ def joint_trajectory(trajectory: Trajectory) -> Any:
     points = [
         _make(
             "trajectory_msgs/msg/JointTrajectoryPoint",
-            np.asarray(position, np.float64),
-            empty if velocities is None else np.asarray(velocities[k], np.float64),
+            np.ascontiguousarray(position, np.float64),
+            empty if velocities is None else np.ascontiguousarray(velocities[k], np.float64),
             empty,
             empty,
             _make("builtin_interfaces/msg/Duration", *divmod(int(instant_ns) - start_ns, NS_PER_S)),

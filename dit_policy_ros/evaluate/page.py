@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from dit_policy_ros.evaluate import plots
-from dit_policy_ros.evaluate.page_style import CSS
+from dit_policy_ros.evaluate.document import document, panels, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord, worst_first
 from dit_policy_ros.evaluate.report import INTERVAL_METHOD, Report, join
 from dit_policy_ros.evaluate.statistics import Interval, percentiles
@@ -27,12 +25,7 @@ def write_page(report: Report, directory: Path) -> Path:
     Shown in detail are the worst episodes, and one success beside them. A video is taken into the page while it is
     small, and linked otherwise; its path in the record is relative to ``directory``.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "index.html"
-    temporary = path.with_suffix(".html.writing")
-    temporary.write_text(render_page(report, directory), encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_whole(directory / "index.html", render_page(report, directory))
 
 
 def render_page(report: Report, directory: Path) -> str:
@@ -49,14 +42,7 @@ def render_page(report: Report, directory: Path) -> str:
         _table(report),
         _repeat(report),
     )
-    title = escape(f"{report.world}: {100 * report.strict[0] / len(report.episodes):.1f} %")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head>\n<body><main>\n"
-        + "\n".join(sections)
-        + "\n</main></body></html>\n"
-    )
+    return document(f"{report.world}: {100 * report.strict[0] / len(report.episodes):.1f} %", sections)
 
 
 def _detailed(episodes: tuple[EpisodeRecord, ...]) -> tuple[EpisodeRecord, ...]:
@@ -112,10 +98,10 @@ def _cards(report: Report) -> str:
         (f"{metrics['position_hits'] + metrics['velocity_hits']}", "waypoints the limiter changed"),
         (f"{sum(metrics['refusals'].values())}", "chunks refused" + _reasons(metrics["refusals"])),
     )
-    panels = "".join(
+    shown = "".join(
         f'<div class="panel"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in cards
     )
-    return f'<div class="cards">{panels}</div>'
+    return f'<div class="cards">{shown}</div>'
 
 
 def _reasons(counts: dict[str, int]) -> str:
@@ -144,8 +130,8 @@ def _distributions(report: Report) -> str:
     for name in sorted({name for episode in episodes for name in episode.latencies_s}):
         values = 1e3 * join(episode.latencies_s.get(name, np.empty(0)) for episode in episodes)
         charts[f"Latency: {name}"] = plots.histogram(values, f"Latency of {name}", "duration [ms]")
-    panels = _panels(charts)
-    return f'<h2>Timing and smoothness</h2><div class="charts">{panels}</div>' if panels else ""
+    shown = panels(charts)
+    return f'<h2>Timing and smoothness</h2><div class="charts">{shown}</div>' if shown else ""
 
 
 def _episode(episode: EpisodeRecord, directory: Path) -> str:
@@ -157,7 +143,7 @@ def _episode(episode: EpisodeRecord, directory: Path) -> str:
         f"{episode.chunks} chunks, {episode.encodes} contexts",
     ]
     events = "".join(f"<dt>{time_s:.2f} s</dt><dd>{escape(text)}</dd>" for time_s, text in episode.events)
-    joints = _panels({name: plots.joint_panel(episode, k) for k, name in enumerate(episode.joint_names)})
+    joints = panels({name: plots.joint_panel(episode, k) for k, name in enumerate(episode.joint_names)})
     bag = f' &middot; <a href="{escape(episode.bag, quote=True)}">recording</a>' if episode.bag else ""
     timelines = {
         "Reward": plots.reward_timeline(episode),
@@ -169,17 +155,11 @@ def _episode(episode: EpisodeRecord, directory: Path) -> str:
         f"&ldquo;{escape(episode.instruction)}&rdquo;</h3>"
         f'<span class="muted">{escape(", ".join(facts))}{bag}</span></header>'
         f"{_video(episode, directory)}"
-        f'<div class="charts">{_panels(timelines)}'
+        f'<div class="charts">{panels(timelines)}'
         f'<div class="panel"><h3>Executor</h3><dl>{events or "<dd>no transitions</dd>"}</dl></div></div>'
         '<div class="legend" style="margin-top:14px"><span><i class="rule commanded"></i>commanded</span>'
         '<span><i class="rule measured"></i>measured, in [rad], grippers 0..1, over time [s]</span>'
         f'<span><i class="rule event"></i>executor transition</span></div><div class="joints">{joints}</div></article>'
-    )
-
-
-def _panels(charts: Mapping[str, str]) -> str:
-    return "".join(
-        f'<div class="panel"><h3>{escape(name)}</h3>{chart}</div>' for name, chart in charts.items() if chart
     )
 
 

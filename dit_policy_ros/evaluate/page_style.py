@@ -63,5 +63,21 @@ svg { display: block; width: 100%; height: auto; } svg text { fill: var(--muted)
 i.strict { background: var(--good); } i.sticky { background: var(--warn); } i.failure { background: var(--bad); }
 i.commanded { background: var(--first); } i.measured { background: var(--second); }
 i.event { background: var(--bad); }
+.film { display: grid; grid-template-columns: repeat(auto-fill, minmax(122px, 1fr)); gap: 8px; }
+.film figure { margin: 0; }
+.film img { display: block; width: 100%; border-radius: 6px; border: 1px solid var(--line); }
+.film.large { grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); }
+figcaption { font-size: 12px; color: var(--muted); margin-top: 2px; }
+.badge.error { background: var(--bad); } .badge.warning { background: var(--warn); }
+.badge.note { background: var(--muted); } .badge.good { background: var(--good); }
+.fill-seen { fill: var(--first); } .fill-over { fill: var(--bad); } .present { fill: var(--first); }
+.policy { stroke: var(--first); stroke-width: 2.2; } .hold { stroke: var(--muted); }
+.repeat { stroke: var(--second); } .linear { stroke: var(--good); stroke-dasharray: 5 3; }
+.recorded { stroke: var(--second); stroke-width: 1.8; } .was { stroke: var(--muted); stroke-width: 1.2; }
+i.policy { background: var(--first); } i.hold, i.was { background: var(--muted); }
+i.repeat, i.recorded { background: var(--second); } i.linear { background: var(--good); }
+.alarm { border: 2px solid var(--bad); border-radius: 10px; padding: 12px 18px; margin: 18px 0; }
+.alarm h2 { border: 0; margin: 0 0 6px; padding: 0; color: var(--bad); }
+td.bad { color: var(--bad); font-weight: 600; } .tall { max-height: none; }
 @media print { .scroll { max-height: none; } article { break-inside: avoid; } }
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 import numpy as np
 
@@ -91,7 +92,16 @@ def _sign(outcome: str, x: float, y: float, size: float) -> str:
     return ""
 
 
-def joint_panel(episode: EpisodeRecord, joint: int) -> str:
+class Motion(Protocol):
+    """Commanded and measured joints of an episode, live, simulated or replayed."""
+
+    joint_names: tuple[str, ...]
+    times_s: np.ndarray
+    commanded: np.ndarray
+    measured: np.ndarray
+
+
+def joint_panel(episode: Motion, joint: int) -> str:
     """Returns commanded and measured position of one joint over time."""
     commanded, measured = episode.commanded[:, joint], episode.measured[:, joint]
     known = np.concatenate([commanded, measured])
@@ -137,6 +147,6 @@ def reward_timeline(episode: EpisodeRecord) -> str:
     return chart.render()
 
 
-def _span(episode: EpisodeRecord) -> tuple[float, float]:
+def _span(episode: Motion) -> tuple[float, float]:
     end = float(episode.times_s[-1]) if len(episode.times_s) else 0.0
     return 0.0, max(end, 1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 
 from dit_policy_ros import __version__
 from dit_policy_ros.errors import ConfigError
+from dit_policy_ros.evaluate.document import json_text, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord
 from dit_policy_ros.evaluate.statistics import Interval, percentiles, wilson
 
@@ -135,7 +135,7 @@ def make_report(
         episodes=tuple(sorted(episodes, key=lambda episode: episode.seed)),
         delays=delays,
         command=command,
-        created=_now(),
+        created=now(),
         versions=versions_in_use(),
     )
 
@@ -153,12 +153,7 @@ def versions_in_use() -> dict[str, str]:
 
 def write_json(report: Report, directory: Path) -> Path:
     """Writes ``report.json`` and returns its path; an older one is replaced in one step."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "report.json"
-    temporary = path.with_suffix(".json.writing")
-    temporary.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_whole(directory / "report.json", json_text(report.to_dict()))
 
 
 def _episode(episode: EpisodeRecord) -> dict[str, Any]:
@@ -187,8 +182,8 @@ def _episode(episode: EpisodeRecord) -> dict[str, Any]:
     return entry | links
 
 
-def _now() -> str:
-    """The wall clock, or SOURCE_DATE_EPOCH [s] where a reproducible build sets it."""
+def now() -> str:
+    """Returns the wall clock in ISO 8601, or SOURCE_DATE_EPOCH [s] where a reproducible build sets it."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
     moment_s = int(fixed) if fixed else int(datetime.now(timezone.utc).timestamp())
     return datetime.fromtimestamp(moment_s, timezone.utc).isoformat()

@@ -19,7 +19,8 @@ from dit_policy_ros.errors import CheckpointError, one_of
 from dit_policy_ros.policy.cameras import CameraView
 from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig
-from dit_policy_ros.policy.weights import load_strict, read_tensors
+from dit_policy_ros.policy.family_directory import load_family_policy
+from dit_policy_ros.policy.weights import load_strict, read_tensors, weight_files
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping
 from dit_policy_ros.types import Policy
@@ -63,8 +64,18 @@ def find_policy(path: str | Path) -> Path:
 
 
 def weights_sha256(directory: Path) -> str:
-    """Returns the SHA-256 of a policy's weights, as hexadecimal digits."""
-    return hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
+    """Returns the SHA-256 of a policy's weights, one file after the other, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(weight_files(_weights(directory))):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _weights(directory: Path) -> Path:
+    """A family's checkpoint may lie elsewhere."""
+    return directory / load_yaml_mapping(directory / POLICY_FILE, CheckpointError).get("checkpoint", ".")
 
 
 def save_dual_policy(directory: Path, config: DualPolicyConfig, network: DualSystem, notes: Mapping[str, Any]) -> None:
@@ -130,4 +141,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-KINDS: Mapping[str, Callable[[Path, dict[str, Any]], Policy]] = {"dual_system": _load_dual_policy}
+KINDS: Mapping[str, Callable[[Path, dict[str, Any]], Policy]] = {
+    "dual_system": _load_dual_policy,
+    "family": load_family_policy,
+}

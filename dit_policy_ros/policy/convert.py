@@ -16,7 +16,7 @@ from dit_policy_ros.policy.weights import read_tensors, read_torch_file
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 
 
-def convert(source: str | Path, directory: str | Path) -> str:
+def convert(source: str | Path, directory: str | Path, family: str | None = None) -> str:
     """Writes the network of a checkpoint, under the official names, and loads it again as a proof.
 
     Parts that belong to an encoder or an optimizer are left out. A ``config.json`` beside the source is copied.
@@ -24,18 +24,23 @@ def convert(source: str | Path, directory: str | Path) -> str:
     Args:
         source: a torch file (weights-only), a safetensors file, or a directory with one of them or with shards.
         directory: made by this call; nothing is left there on failure.
+        family: the one it must be of; None takes what its parameter names say.
 
     Returns:
         The family.
 
     Raises:
-        CheckpointError: the directory exists; the source holds code, is damaged, of no known family, or incomplete.
+        CheckpointError: the directory exists; the source holds code, is damaged, incomplete, or of another family.
     """
     source, directory = Path(source), Path(directory)
     if directory.exists():
         raise CheckpointError(f"{directory} exists already; give a new directory.")
     tensors = _read(source)
-    family, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source)
+    found, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source)
+    if family is not None and found != family:
+        raise CheckpointError(
+            f"{source} is of the family '{found}', but '{family}' was asked for; give the other path."
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
         made = Path(temporary) / "checkpoint"
@@ -46,9 +51,9 @@ def convert(source: str | Path, directory: str | Path) -> str:
         config = (source if source.is_dir() else source.parent) / "config.json"
         if config.is_file():
             shutil.copyfile(config, made / "config.json")
-        load_network(made, family)
+        load_network(made, found)
         made.rename(directory)
-    return family
+    return found
 
 
 def _read(source: Path) -> dict[str, Tensor]:

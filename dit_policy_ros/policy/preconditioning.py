@@ -1,7 +1,4 @@
-"""The preconditioning of EDM on batches: a noise level for every sample (Karras et al., 2022).
-
-The samplers in ``samplers/edm.py`` work on one level for all; networks and losses need them per sample.
-"""
+"""The preconditioning of "Elucidating the Design Space of Diffusion-Based Generative Models" (Karras et al., 2022)."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from dit_policy_ros.policy.samplers.edm import EdmDenoiser
 
 
 class BatchScalings(NamedTuple):
@@ -39,3 +38,13 @@ def batch_scalings(sigma: Tensor, sigma_data: float, dtype: torch.dtype = torch.
 def network_target(clean: Tensor, noisy: Tensor, scalings: BatchScalings) -> Tensor:
     """Returns what the raw network has to output for ``noisy`` to be denoised to ``clean``."""
     return (clean - scalings.skip * noisy) / scalings.out
+
+
+def precondition(network: EdmDenoiser, sigma_data: float = 0.5) -> EdmDenoiser:
+    """Makes a denoiser of a raw network, which is called with the scaled sample (B, H, A) and the plain sigma."""
+
+    def denoiser(x: Tensor, sigma: float) -> Tensor:
+        c = batch_scalings(levels(sigma, x), sigma_data, x.dtype)
+        return c.skip * x + c.out * network(c.into * x, sigma)
+
+    return denoiser

@@ -5,90 +5,41 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_clip, save_dino, save_llava, save_siglip, save_t5, tokenizer
 
 from dit_policy_ros.errors import CheckpointError, PolicyError
+from dit_policy_ros.policy.encoders.clip import ClipText, ClipVision
 from dit_policy_ros.policy.encoders.language import LanguageFile, T5Encoder
 from dit_policy_ros.policy.encoders.pixels import PixelFormat, in_order, pad_to_square
 from dit_policy_ros.policy.encoders.vision import PENULTIMATE, FusedTowers, VisionTower, one_sequence
 from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel, chat_prompt
 
 transformers = pytest.importorskip("transformers")
-WORDS = ("<pad>", "</s>", "<unk>", "<image>", "<cognition>", "USER", "pick", "the", "red", "cup")
-
-
-def tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>", "<cognition>"],
-    )
-
-
-def preprocessor(directory, side=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
-    settings = {"size": {"height": side, "width": side}, "image_mean": mean, "image_std": std, "resample": 3}
-    (directory / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
 @pytest.fixture(scope="module")
 def siglip(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("siglip")
-    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = transformers.SiglipVisionConfig(**sizes, image_size=28, patch_size=14)
-    torch.manual_seed(0)
-    transformers.SiglipVisionModel(config).save_pretrained(directory)
-    preprocessor(directory)
-    return directory
+    return save_siglip(tmp_path_factory.mktemp("siglip"))
 
 
 @pytest.fixture(scope="module")
 def dino(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("dino")
-    sizes = {"hidden_size": 12, "mlp_ratio": 2, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=28, patch_size=14, num_register_tokens=4)
-    torch.manual_seed(1)
-    transformers.Dinov2WithRegistersModel(config).save_pretrained(directory)
-    preprocessor(directory, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    return directory
+    return save_dino(tmp_path_factory.mktemp("dino"))
 
 
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("t5")
-    config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=20, num_layers=2, num_heads=2)
-    torch.manual_seed(2)
-    transformers.T5EncoderModel(config).save_pretrained(directory)
-    tokenizer().save_pretrained(directory)
-    return directory
+    return save_t5(tmp_path_factory.mktemp("t5"))
 
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("llava")
-    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4}
-    text = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(WORDS))
-    vision = transformers.CLIPVisionConfig(**sizes, image_size=28, patch_size=14, projection_dim=16)
-    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=3)
-    torch.manual_seed(3)
-    transformers.LlavaForConditionalGeneration(config).save_pretrained(directory)
-    side = {"height": 28, "width": 28}
-    processor = transformers.LlavaProcessor(
-        image_processor=transformers.CLIPImageProcessor(size=side, crop_size=side),
-        tokenizer=tokenizer(),
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template="{% for m in messages %}USER {% for c in m['content'] %}"
-        "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}",
-    )
-    processor.save_pretrained(directory)
-    return directory
+    return save_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def images(*sizes, seed=0):
@@ -262,3 +213,30 @@ def test_directories_that_cannot_be_used_are_refused(siglip, t5, tmp_path):
         VisionTower.from_directory(tmp_path)
     with pytest.raises(CheckpointError, match="holds a 't5'"):
         VisionTower.from_directory(t5)
+
+
+def test_clip_gives_the_class_token_and_the_pooled_text(clip):
+    whole = transformers.CLIPModel.from_pretrained(clip).eval()
+    vision, text = ClipVision.from_directory(clip), ClipText.from_directory(clip)
+    given = images((28, 28), (28, 28))
+    with torch.no_grad():
+        states = whole.vision_model(vision.pixels(given)).last_hidden_state
+        pooled = whole.text_model(**tokenizer()(["pick the cup"], return_tensors="pt", return_token_type_ids=False))
+    torch.testing.assert_close(vision(given), states[:, :1])
+    torch.testing.assert_close(text("pick the cup").tokens[0], pooled.pooler_output)
+    assert (vision.width, text.width) == (16, 16)
+    assert text("pick").tokens.shape == (1, 1, 16)
+
+
+def test_clip_stretches_where_siglip_pads(clip, siglip):
+    wide = images((10, 40))
+    stretched, padded = (
+        tower.pixels(wide) for tower in (ClipVision.from_directory(clip), VisionTower.from_directory(siglip))
+    )
+    assert padded[0, :, 0].abs().max() < 0.02
+    assert stretched[0, :, 0].abs().max() > 0.1
+
+
+def test_embeddings_of_two_encoders_are_not_mixed():
+    with pytest.raises(CheckpointError, match=r"widths \[4, 5\]"):
+        LanguageFile({"a": torch.zeros(2, 4), "b": torch.zeros(2, 5)})

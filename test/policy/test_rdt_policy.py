@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from dit_policy_ros.actions.channels import JointChannels, Places
 from dit_policy_ros.actions.normalise import divided, none
-from dit_policy_ros.errors import PolicyError, RobotError
+from dit_policy_ros.errors import CheckpointError, PolicyError, RobotError
+from dit_policy_ros.policy.bindings.binding import Encoders, FamilyPolicyConfig
+from dit_policy_ros.policy.bindings.rdt import RdtBinding
 from dit_policy_ros.policy.encoders.language import LanguageFile
 from dit_policy_ros.policy.families import rdt
-from dit_policy_ros.policy.rdt_policy import RdtPolicy, RdtPolicyConfig
+from dit_policy_ros.policy.family_policy import FamilyPolicy
 from dit_policy_ros.robot import load_robot
+from dit_policy_ros.space import SIZE
 from dit_policy_ros.types import ActionChunk, Context, Observation
 
 CAMERAS = ("top", "right_wrist", "left_wrist")
 SLOTS = load_robot("aloha").slots
 NAMES = SLOTS.names
 WORDS = "fold the cloth"
+NOTHING = none(len(NAMES))
 NETWORK = rdt.RdtConfig(
     hidden=16,
     depth=4,
@@ -43,14 +48,21 @@ def quarters(images):
     return torch.from_numpy(np.stack(rows)).float()
 
 
-def make_policy(**changes):
+def make_policy(states=NOTHING, actions=NOTHING, network=NETWORK, words=3, width=5, **changes):
     torch.manual_seed(0)
-    network = rdt.build(NETWORK).eval().requires_grad_(False)
-    for parameter in network.parameters():
+    net = rdt.build(network).eval().requires_grad_(False)
+    for parameter in net.parameters():
         parameter.normal_(0.0, 0.3)
-    language = LanguageFile({WORDS: torch.randn(3, 5, generator=torch.Generator().manual_seed(1))})
-    config = RdtPolicyConfig(SLOTS, CAMERAS, none(len(NAMES)), none(len(NAMES)))
-    return RdtPolicy(replace(config, **changes), network, quarters, language)
+    language = LanguageFile({WORDS: torch.randn(words, width, generator=torch.Generator().manual_seed(1))})
+    places = Places(SLOTS.indices, SIZE)
+    config = FamilyPolicyConfig(
+        cameras=CAMERAS,
+        states=JointChannels(NAMES, places, states),
+        actions=JointChannels(NAMES, places, actions),
+        frames=2,
+    )
+    config = replace(config, **changes)
+    return FamilyPolicy(config, RdtBinding(net, Encoders(language, quarters), config))
 
 
 def observe(stamp_ns=1_000_000_000, seed=0, cameras=CAMERAS):
@@ -74,7 +86,7 @@ def test_acting_on_one_context_projects_its_conditions_once():
     first, second = observe(), observe(stamp_ns=1_100_000_000)
     context = policy.encode(first, WORDS)
     calls = []
-    for block in policy.network.model.blocks:
+    for block in policy.binding.network.model.blocks:
         block.cross_attn.kv.register_forward_hook(lambda *_: calls.append(1))
     policy.act(first, context)
     policy.act(second, context)
@@ -87,7 +99,7 @@ def test_a_context_from_another_process_is_projected_once_and_gives_the_same():
     context = there.encode(observation, WORDS)
     received = Context(context.stamp_ns, WORDS, 0, {name: np.copy(value) for name, value in context.tensors.items()})
     calls = []
-    for block in here.network.model.blocks:
+    for block in here.binding.network.model.blocks:
         block.cross_attn.kv.register_forward_hook(lambda *_: calls.append(1))
     expected = there.act(observation, context).actions
     for _ in range(2):
@@ -172,11 +184,19 @@ def test_a_missing_joint_and_a_foreign_context_are_refused():
         policy.act(observation, Context(0, WORDS, 0, {"lang_tokens": np.zeros(1), "img_tokens": np.zeros(1)}))
 
 
-def test_an_embedding_of_another_width_is_refused_when_encoding():
-    policy = make_policy()
-    policy.language = LanguageFile({WORDS: torch.zeros(3, 6)})
-    with pytest.raises(PolicyError, match="6 wide, but this checkpoint takes 5"):
-        policy.encode(observe(), WORDS)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 6}, "language embedding is 6 wide, but this checkpoint takes 5"),
+        ({"network": replace(NETWORK, action_dim=16)}, "action vector is 128 wide, but this checkpoint takes 16"),
+        ({"network": replace(NETWORK, img_widths=(4, 16))}, "image feature is 3 wide"),
+        ({"cameras": CAMERAS[:2]}, "16 image tokens; this checkpoint takes 24"),
+        ({"frames": 1}, "12 image tokens"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        make_policy(**changes)
 
 
 def test_the_same_observation_gives_the_same_chunk():
@@ -187,8 +207,3 @@ def test_the_same_observation_gives_the_same_chunk():
     np.testing.assert_array_equal(policy.act(observation, context).actions, first)
     later = replace(observation, stamp_ns=observation.stamp_ns + 1)
     assert np.abs(policy.act(later, context).actions - first).max() > 1e-6
-
-
-def test_another_width_than_the_unified_space_is_refused():
-    with pytest.raises(PolicyError, match="16 slots"):
-        RdtPolicy(make_policy().config, rdt.build(replace(NETWORK, action_dim=16)), quarters, LanguageFile({}))

@@ -45,6 +45,11 @@ class T5Encoder:
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
         return cls(load_model(transformers.T5EncoderModel, directory, dtype), tokenizer, max_tokens)
 
+    @property
+    def width(self) -> int:
+        """Width of a feature."""
+        return self.model.config.d_model
+
     @torch.inference_mode()
     def __call__(self, instruction: str) -> LanguageFeatures:
         """Encodes one instruction without padding; what exceeds ``max_tokens`` is cut."""
@@ -58,8 +63,16 @@ class LanguageFile:
     """Precomputed features by instruction: a safetensors file with one (L, width) tensor for each."""
 
     def __init__(self, embeddings: Mapping[str, Tensor]) -> None:
-        """Takes (L, width) features by instruction."""
+        """Takes (L, width) features by instruction.
+
+        Raises:
+            CheckpointError: they are of different widths, so at least one is of another encoder.
+        """
         self.embeddings = dict(embeddings)
+        widths = sorted({value.shape[-1] for value in self.embeddings.values()})
+        if len(widths) > 1:
+            raise CheckpointError(f"Language embeddings of the widths {widths} are mixed; make all with one encoder.")
+        self.width = widths[0] if widths else 0
 
     @classmethod
     def load(cls, path: str | Path) -> LanguageFile:

@@ -30,6 +30,8 @@ class PixelFormat:
     """RGB, of values 0..1."""
     std: tuple[float, float, float]
     resample: int = BICUBIC
+    pad: bool = True
+    """False stretches an image that is not a square, instead of padding it."""
 
     @classmethod
     def from_directory(cls, directory: Path) -> PixelFormat:
@@ -61,7 +63,7 @@ class PixelFormat:
         return tuple(int(channel * 255) for channel in self.mean)
 
     def __call__(self, images: Sequence[np.ndarray | None]) -> Tensor:
-        """Pads to squares, resizes and normalises.
+        """Pads to squares (or not, see ``pad``), resizes and normalises.
 
         Args:
             images: each (H, W, 3) uint8 RGB of any size; None for a missing camera, which becomes plain mean colour.
@@ -81,7 +83,7 @@ class PixelFormat:
                 image = np.full((height, width, 3), self.colour, dtype=np.uint8)
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise PolicyError(f"An image is {image.shape} {image.dtype}; it must be (H, W, 3) uint8 RGB.")
-            square = Image.fromarray(pad_to_square(image, self.colour))
+            square = Image.fromarray(pad_to_square(image, self.colour) if self.pad else image)
             rows.append(np.asarray(square.resize((width, height), self.resample)))
         pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 255  # (N, 3, H, W)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))

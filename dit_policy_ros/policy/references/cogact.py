@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_policy_ros.policy.adaptive_ensemble import AdaptiveEnsemble
+from dit_policy_ros.actions.ensemble import adaptive_weights
 from dit_policy_ros.policy.families.cogact import CogAct, unnormalize
 from dit_policy_ros.policy.layers import sinusoid
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
@@ -38,8 +39,7 @@ def run(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Ou
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs, reference)
+    return choose(CASES, case)(network, case, inputs, reference)
 
 
 def _denoise(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
@@ -122,10 +122,17 @@ def _predict(network: CogAct, case: Case, inputs: Arrays, reference: Reference) 
 
 
 def _ensemble(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    options = case["settings"]
-    ensemble = AdaptiveEnsemble(options["pred_action_horizon"], options["alpha"])
-    chunks = inputs["chunks"] if "chunks" in inputs else inputs["actions"]
-    return {"ensembled_actions": torch.from_numpy(np.stack([ensemble(chunk.numpy()) for chunk in chunks]))}
+    window, alpha = case["settings"]["pred_action_horizon"], case["settings"]["alpha"]
+    chunks = (inputs["chunks"] if "chunks" in inputs else inputs["actions"]).double().numpy()
+    actions = []
+    for call in range(len(chunks)):
+        kept = range(max(0, call - window + 1), call + 1)
+        if chunks.ndim == 3:  # a chunk older than its length says nothing about the present
+            now = np.stack([chunks[i][call - i] for i in kept if call - i < chunks.shape[1]])
+        else:  # single actions are averaged without moving them in time
+            now = chunks[kept.start : kept.stop]
+        actions.append(adaptive_weights(now, alpha) @ now)
+    return {"ensembled_actions": torch.from_numpy(np.stack(actions))}
 
 
 CASES = {

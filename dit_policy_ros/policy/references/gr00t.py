@@ -11,6 +11,7 @@ from torch import Tensor
 from dit_policy_ros.policy.families.gr00t_n15 import Gr00tN15
 from dit_policy_ros.policy.families.gr00t_n16 import Gr00tN16
 from dit_policy_ros.policy.gr00t import Gr00tCache
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 
@@ -43,8 +44,7 @@ def run(network: Network, case: Case, inputs: Arrays, reference: Reference) -> O
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs, reference)
+    return choose(CASES, case)(network, case, inputs, reference)
 
 
 def _state(network: Network, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

@@ -11,6 +11,7 @@ from torch import Tensor
 from dit_policy_ros.policy.families.h_rdt import HRdt, HRdtCache, inherited
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.positions import summed_sincos
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.weights import read_shapes
@@ -37,8 +38,7 @@ def run(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outp
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs, reference)
+    return choose(CASES, case)(network, case, inputs, reference)
 
 
 def _positions(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dit_policy_ros.policy.encoder_decoder import EncoderDecoder
 from dit_policy_ros.policy.families.mdt import Mdt
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 
@@ -33,8 +34,7 @@ def run(network: EncoderDecoder, case: Case, inputs: Arrays, reference: Referenc
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs)
+    return choose(CASES, case)(network, case, inputs)
 
 
 def _tokens(network: EncoderDecoder, case: Case, inputs: Arrays, goal: Tensor, contrastive: bool = False) -> Tensor:

@@ -29,6 +29,7 @@ from dit_policy_ros.policy.references import (
     rdt2_fm,
     uwm,
 )
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 
 RUNNERS: dict[str, ModuleType] = {
@@ -87,7 +88,13 @@ def load_reference_network(
 def knows(reference: Reference, name: str) -> bool:
     """Whether the family's runner has a way to compute this case."""
     case, runner = reference.cases[name], RUNNERS[reference.data["family"]]
-    return name in runner.CASES or case.get("kind") in (*runner.CASES, *getattr(runner, "KINDS", ()))
+    if case.get("kind") in getattr(runner, "KINDS", ()):
+        return True
+    try:
+        choose(runner.CASES, case)
+    except KeyError:
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dit_policy_ros.policy.families.rdt import Rdt
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.positions import concatenated_sincos, sincos_1d
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
@@ -35,8 +36,7 @@ def run(network: Rdt, case: Case, inputs: Arrays, reference: Reference) -> Outpu
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs, reference)
+    return choose(CASES, case)(network, case, inputs, reference)
 
 
 def _norm(network: Rdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

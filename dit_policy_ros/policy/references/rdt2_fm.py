@@ -11,6 +11,7 @@ from torch import Tensor
 from dit_policy_ros.policy.families.rdt2_fm import Rdt2Fm, Rdt2FmCache
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.positions import summed_sincos
+from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 
@@ -34,8 +35,7 @@ def run(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Ou
     Raises:
         KeyError: the case is unknown, or lacks an input.
     """
-    name = case["name"] if case["name"] in CASES else case["kind"]
-    return CASES[name](network, case, inputs, reference)
+    return choose(CASES, case)(network, case, inputs, reference)
 
 
 def _positions(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from dit_policy_ros.errors import PolicyError, one_of
 from dit_policy_ros.policy import schedules
+from dit_policy_ros.policy.preconditioning import batch_scalings, precondition
 from dit_policy_ros.policy.references.case import Case, Outputs
 from dit_policy_ros.policy.references.mixture import GaussianMixture, final_level, noise_ratio
 from dit_policy_ros.policy.samplers import ddim, ddpm, dpm_solver, edm_ddim, edm_euler, edm_heun, euler
-from dit_policy_ros.policy.samplers.edm import precondition, scalings
 from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
 from dit_policy_ros.policy.samplers.recording import Recording
 
@@ -162,18 +162,22 @@ def edm_sample(case: Case) -> Outputs:
 
 def edm_precondition(case: Case) -> Outputs:
     """Scalings and the preconditioned denoiser, one noise level per sample."""
-    sigma_data = case.parameters["sigma_data"]
-    rows, inputs, denoised = [], [], []
-    for x, sigma, output in zip(
-        case.inputs["x"], case.inputs["sigma"].tolist(), case.inputs["network_output"], strict=True
-    ):
-        c, recording = scalings(sigma, sigma_data), Recording()
+    sigma_data, sigmas = case.parameters["sigma_data"], case.inputs["sigma"]
+    inputs, denoised = [], []
+    for x, sigma, output in zip(case.inputs["x"], sigmas.tolist(), case.inputs["network_output"], strict=True):
+        recording = Recording()
         network = recording.wrap(lambda _x, _sigma, output=output: output)
-        denoised.append(precondition(network, sigma_data)(x, sigma))
-        rows.append((c.skip, c.out, c.into, c.noise))
-        inputs += recording.inputs
-    columns = dict(zip(("c_skip", "c_out", "c_in", "c_noise"), torch.tensor(rows).T, strict=True))
-    return {**columns, "network_input": torch.stack(inputs), "denoised": torch.stack(denoised)}
+        denoised.append(precondition(network, sigma_data)(x[None], sigma)[0])
+        inputs += [given[0] for given in recording.inputs]
+    c = batch_scalings(sigmas, sigma_data)
+    return {
+        "c_skip": c.skip.flatten(),
+        "c_out": c.out.flatten(),
+        "c_in": c.into.flatten(),
+        "c_noise": sigmas.log() / 4,
+        "network_input": torch.stack(inputs),
+        "denoised": torch.stack(denoised),
+    }
 
 
 OPERATIONS = {

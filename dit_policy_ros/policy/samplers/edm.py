@@ -1,13 +1,12 @@
-"""Preconditioning and samplers of "Elucidating the Design Space of Diffusion-Based Generative Models" (Karras, 2022).
+"""Samplers of "Elucidating the Design Space of Diffusion-Based Generative Models" (Karras, 2022).
 
 The sample is ``action + sigma * noise``; a denoiser returns the clean action at a noise level.
+``preconditioning.precondition`` makes one of a raw network.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -17,34 +16,6 @@ from dit_policy_ros.errors import PolicyError
 
 EdmDenoiser = Callable[[Tensor, float], Tensor]
 """``denoiser(x, sigma)`` is the clean action, shape of x."""
-
-
-@dataclass(frozen=True)
-class Scalings:
-    """``denoised = skip * x + out * network(into * x, ...)``; ``noise`` is ln(sigma) / 4."""
-
-    skip: float
-    out: float
-    into: float
-    noise: float
-
-
-def scalings(sigma: float, sigma_data: float = 0.5) -> Scalings:
-    """Returns the scalings at a noise level, for actions of standard deviation ``sigma_data``."""
-    total = sigma**2 + sigma_data**2
-    return Scalings(
-        sigma_data**2 / total, sigma * sigma_data / math.sqrt(total), 1 / math.sqrt(total), math.log(sigma) / 4
-    )
-
-
-def precondition(network: EdmDenoiser, sigma_data: float = 0.5) -> EdmDenoiser:
-    """Makes a denoiser of a raw network, which is called with the scaled sample and the plain sigma."""
-
-    def denoiser(x: Tensor, sigma: float) -> Tensor:
-        c = scalings(sigma, sigma_data)
-        return c.skip * x + c.out * network(c.into * x, sigma)
-
-    return denoiser
 
 
 def _intervals(sigmas: Sequence[float]) -> list[tuple[float, float]]:

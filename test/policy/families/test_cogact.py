@@ -14,11 +14,8 @@ from family_checks import (
     random_network,
     save_checkpoint,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dit_policy_ros.errors import CheckpointError, PolicyError
-from dit_policy_ros.policy.adaptive_ensemble import AdaptiveEnsemble
 from dit_policy_ros.policy.families import cogact, load_network
 
 SMALL = cogact.CogActConfig(
@@ -139,28 +136,3 @@ def test_the_gripper_is_binary_and_unmasked_channels_stay():
     np.testing.assert_allclose(result[0], [10, 0, 5, 5, 5, 0, 1])
     np.testing.assert_allclose(result[1], [7.5, 7.5, 7.5, 7.5, 7.5, 0.5, 0])
     np.testing.assert_allclose(normalized[:, 6], [1, 0])
-
-
-@given(st.integers(1, 4), st.integers(1, 5), st.floats(0, 2), st.integers(0, 2**16))
-def test_an_ensemble_stays_within_its_predictions(window, horizon, alpha, seed):
-    rng = np.random.default_rng(seed)
-    ensemble = AdaptiveEnsemble(window, alpha)
-    chunks = rng.normal(size=(6, horizon, 3))
-    for n, chunk in enumerate(chunks):
-        action = ensemble(chunk)
-        said = np.stack([chunks[n - age][age] for age in range(min(window, horizon, n + 1))])
-        assert (action >= said.min(0) - 1e-9).all()
-        assert (action <= said.max(0) + 1e-9).all()
-        if alpha == 0:
-            np.testing.assert_allclose(action, said.mean(0), atol=1e-9)
-
-
-def test_an_ensemble_votes_the_other_mode_down_and_forgets():
-    sharp = AdaptiveEnsemble(3, 50.0)
-    for chunk in (np.full((4, 2), -1.0), np.ones((4, 2)), np.ones((4, 2))):
-        action = sharp(chunk)
-    np.testing.assert_allclose(action, [1, 1], atol=1e-6)
-    sharp.reset()
-    np.testing.assert_allclose(sharp(np.full((4, 2), -1.0)), [-1, -1])
-    with pytest.raises(PolicyError, match="at least one"):
-        AdaptiveEnsemble(0, 0.1)

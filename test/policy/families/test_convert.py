@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.convert import convert
 from dit_policy_ros.policy.families import load_network
+from dit_policy_ros.policy.families.lerobot_multi_task_dit import CLIP
 from dit_policy_ros.policy.references.networks import RUNNERS
 from dit_policy_ros.policy.weights import read_tensors
 
@@ -19,6 +20,13 @@ NESTS = {
     "cogact": lambda tensors: {"model": {"action_model": tensors, "llm_backbone": {"w": torch.zeros(2)}}},
     "gr00t_n16": lambda tensors: {**tensors, "backbone.w": torch.zeros(2)},
     "gr00t_n15": lambda tensors: {**tensors, "backbone.w": torch.zeros(2)},
+    "lerobot_multi_task_dit": lambda tensors: {**tensors, f"{CLIP[0]}.model.w": torch.zeros(2)},
+    "diffusion_policy_transformer": lambda tensors: {"state_dicts": {"model": tensors, "ema_model": tensors}},
+    "mode": lambda tensors: {"state_dict": tensors, "global_step": 3},
+    "uwm": lambda tensors: {"model": {**tensors, "obs_encoder.vae.vae.w": torch.zeros(2)}, "step": 3},
+    "mdt": lambda tensors: {"state_dict": {**tensors, "visual_goal.w": torch.zeros(2)}, "epoch": 3},
+    "mdtv": lambda tensors: {"state_dict": {**tensors, "img_encoder.w": torch.zeros(2)}, "epoch": 3},
+    "pad": lambda tensors: {"model": tensors},
 }
 
 

@@ -1,0 +1,188 @@
+"""A policy on a recording, in virtual time: the live runtime code sees what the robot saw, and nothing moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from dit_policy_ros.data.bag_reader import Episode
+from dit_policy_ros.data.recorded_body import PERIOD_NS, RecordedBody, RecordedTargets
+from dit_policy_ros.errors import BagError, ConfigError, PolicyError, one_of
+from dit_policy_ros.evaluate.horizon_errors import ErrorSummary, HorizonErrors
+from dit_policy_ros.evaluate.loop import LoopConfig, TwoSystemLoop
+from dit_policy_ros.evaluate.suspicion import suspicions
+from dit_policy_ros.types import ActionChunk, Policy, seconds
+
+OPEN_LOOP, SHADOW = "open-loop", "shadow"
+MODES = (OPEN_LOOP, SHADOW)
+"""open-loop: a chunk is committed to what was recorded. shadow: to what the executor would have sent."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Something the executor would have prevented, or a change of what it does."""
+
+    time_s: float
+    kind: str
+    """'position limit', 'speed limit', 'refused' or 'state'."""
+    text: str
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What came out; T control periods, J joints in the robot's order, S splices."""
+
+    mode: str
+    joint_names: tuple[str, ...]
+    instruction: str
+    start_ns: int
+    errors: ErrorSummary
+    suspicions: tuple[str, ...]
+    times_s: np.ndarray
+    """(T,) since the first joint state."""
+    commanded: np.ndarray
+    """(T, J) what the controllers would have been told; NaN before the first command."""
+    measured: np.ndarray
+    """(T, J) as recorded."""
+    context_ages_s: np.ndarray
+    """(T,)."""
+    seam_jumps: np.ndarray
+    """(S, J) distance between new chunk and running plan where they meet, before limits."""
+    interventions: tuple[Intervention, ...]
+    starved: dict[str, int]
+    """Control periods in which a due inference lacked an observation, by reason."""
+    position_hits: np.ndarray
+    """(J,) waypoints clamped by a position limit."""
+    velocity_hits: np.ndarray
+    """(J,) waypoints clamped by the speed limit."""
+    refusals: dict[str, int]
+    """Refused chunks by kind."""
+    encodes: int
+    chunks: int
+    trajectories: int
+    """How many would have been sent."""
+
+
+def run_replay(
+    episode: Episode, policy: Policy, mode: str = OPEN_LOOP, config: LoopConfig | None = None
+) -> ReplayResult:
+    """Replays a whole recording.
+
+    Args:
+        config: delays; ``image_period_s`` is not used, since the recording has its own stamps.
+
+    Raises:
+        ConfigError: there is no such mode.
+        BagError: the bag has no commands, lacks a camera of the policy, or is too short for a single chunk.
+        PolicyError: the policy is for another robot.
+    """
+    if mode not in MODES:
+        raise ConfigError(one_of("Mode", mode, MODES))
+    spec = episode.robot
+    cameras = tuple(dict.fromkeys((*policy.slow_cameras, *policy.fast_cameras)))
+    unknown = [camera for camera in cameras if camera not in spec.cameras]
+    if unknown:
+        known = ", ".join(sorted(spec.cameras)) or "none"
+        raise PolicyError(
+            f"The policy looks at camera {', '.join(unknown)}, which robot {spec.name} lacks. Its cameras: {known}."
+        )
+    config = config or LoopConfig()
+    loop = _ReplayLoop(episode, policy, mode, cameras, config)
+    while not loop.body.is_over:
+        loop.step()
+    errors = loop.errors.summary()
+    if not len(errors.chunk_ns):
+        reasons = ", ".join(sorted(loop.log.starved)) or "it is too short, or nothing was commanded while it ran"
+        raise BagError(f"{episode.bag.path}: no chunk could be compared with what was recorded ({reasons}).")
+    return loop.replayed(mode, errors)
+
+
+class _ReplayLoop(TwoSystemLoop):
+    """The loop on a recorded body, with every chunk held against the recording."""
+
+    def __init__(
+        self, episode: Episode, policy: Policy, mode: str, cameras: tuple[str, ...], config: LoopConfig
+    ) -> None:
+        self.targets = RecordedTargets(episode)
+        every_period = LoopConfig(
+            context_delay_s=config.context_delay_s,
+            action_delay_s=config.action_delay_s,
+            image_period_s=seconds(PERIOD_NS),
+            schedule=config.schedule,
+            executor=config.executor,
+        )
+        super().__init__(RecordedBody(episode, cameras), policy, episode.robot, every_period)
+        spec = episode.robot
+        self.errors = HorizonErrors(spec.names, spec.lower, spec.upper, self.targets, policy.horizon)
+        self.interventions: list[Intervention] = []
+        self._mode, self._spec = mode, spec
+
+    def step(self) -> None:
+        """One control period, and what the executor changed or refused in it."""
+        now_ns, executor = self.body.now_ns(), self.executor
+        refused, changes = Counter(executor.refusals), len(self.log.changes)
+        position, velocity = executor.position_hits.copy(), executor.velocity_hits.copy()
+        super().step()
+        time_s = seconds(now_ns - self.start_ns)
+        for kind, hits in (
+            ("position limit", executor.position_hits - position),
+            ("speed limit", executor.velocity_hits - velocity),
+        ):
+            if hits.any():
+                text = ", ".join(f"{executor.names[k]} ({hits[k]})" for k in np.flatnonzero(hits))
+                self.interventions.append(Intervention(time_s, kind, text))
+        for reason, count in sorted((Counter(executor.refusals) - refused).items()):
+            text = reason if count == 1 else f"{reason} ({count})"
+            self.interventions.append(Intervention(time_s, "refused", text))
+        for change in self.log.changes[changes:]:
+            if change.stamp_ns >= self.start_ns:
+                text = f"{change.after.value}: {change.reason}"
+                self.interventions.append(Intervention(seconds(change.stamp_ns - self.start_ns), "state", text))
+
+    def committed(self, start_ns: int, step_ns: int, count: int) -> ActionChunk | None:
+        """In open loop, what the recorded commands did next: the robot did go there."""
+        if self._mode == SHADOW:
+            return super().committed(start_ns, step_ns, count)
+        times_ns = start_ns + step_ns * np.arange(count, dtype=np.int64)
+        targets = self.targets.at(times_ns)
+        if not count or not np.isfinite(targets).all():
+            return None
+        return ActionChunk(self._spec.names, start_ns, step_ns, targets, epoch=self.epoch, committed=count)
+
+    def took(self, chunk: ActionChunk) -> None:
+        """Compares a chunk."""
+        if set(chunk.names) != set(self._spec.names):
+            raise PolicyError(
+                f"The policy moves {', '.join(chunk.names)}, but robot {self._spec.name} has "
+                f"{', '.join(self._spec.names)}; give the robot description that it was trained with."
+            )
+        if np.isfinite(chunk.actions).all():  # The executor refuses others, and they are among the interventions.
+            measured = self.body.episode.joints.positions_at(np.array([chunk.observation_ns]))[0]
+            self.errors.add(chunk, measured)
+
+    def replayed(self, mode: str, errors: ErrorSummary) -> ReplayResult:
+        """Returns what happened."""
+        width, log, executor = len(self.executor.names), self.log, self.executor
+        return ReplayResult(
+            mode=mode,
+            joint_names=executor.names,
+            instruction=self.body.episode.instruction,
+            start_ns=self.start_ns,
+            errors=errors,
+            suspicions=suspicions(errors, self._spec),
+            times_s=(np.array(log.times_ns, dtype=np.int64) - self.start_ns) * 1e-9,
+            commanded=np.array(log.commanded).reshape(-1, width),
+            measured=np.array(log.measured).reshape(-1, width),
+            context_ages_s=np.array(log.context_ages_s),
+            seam_jumps=np.array([splice.seam_jump for splice in log.splices]).reshape(-1, width),
+            interventions=tuple(self.interventions),
+            starved=dict(sorted(log.starved.items())),
+            position_hits=executor.position_hits.copy(),
+            velocity_hits=executor.velocity_hits.copy(),
+            refusals=dict(sorted(executor.refusals.items())),
+            encodes=log.encodes,
+            chunks=log.chunks,
+            trajectories=len(self.body.commands),
+        )

@@ -1,0 +1,232 @@
+"""One HTML page of a replay: errors beside baselines, the worst moments with their images, and interventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from dit_policy_ros.data.bag_reader import Episode
+from dit_policy_ros.data.thumbnails import small_jpeg
+from dit_policy_ros.evaluate import plots, replay_plots
+from dit_policy_ros.evaluate.document import document, jpeg_source, panels, write_whole
+from dit_policy_ros.evaluate.horizon_errors import METHODS, Moment
+from dit_policy_ros.evaluate.replay import OPEN_LOOP, SHADOW
+from dit_policy_ros.evaluate.replay_report import ReplayReport
+from dit_policy_ros.evaluate.suspicion import FAR
+
+SHOWN_MOMENTS = 4
+_JOINTS_OF_A_MOMENT = 4
+_IMAGE_WIDTH = 320
+_MEANINGS = {
+    "policy": "the policy",
+    "hold": "stay where measured",
+    "repeat": "repeat the last known command",
+    "linear": "go on from the last two",
+}
+
+Images = Mapping[int, Mapping[str, bytes]]
+"""Observation stamp [ns] to camera name to JPEG."""
+
+
+def write_replay_page(report: ReplayReport, images: Images, directory: Path) -> Path:
+    """Writes ``index.html`` and returns its path."""
+    return write_whole(directory / "index.html", render_replay(report, images))
+
+
+def moment_images(episode: Episode, report: ReplayReport, cameras: Sequence[str]) -> Images:
+    """Returns what each camera saw at the worst moments; only these images are decoded.
+
+    Raises:
+        BagError: a camera is missing, or an image cannot be decoded.
+    """
+    stamps_ns = sorted(moment.observation_ns for moment in report.result.errors.moments[:SHOWN_MOMENTS])
+    found: dict[int, dict[str, bytes]] = {stamp_ns: {} for stamp_ns in stamps_ns}
+    for camera in cameras:
+        waiting = list(stamps_ns)
+        newest = None
+        for stamp_ns, decode in episode.encoded_frames(camera):
+            while waiting and stamp_ns > waiting[0] and newest is not None:
+                found[waiting.pop(0)][camera] = small_jpeg(newest(), _IMAGE_WIDTH)
+            newest = decode
+        for instant_ns in waiting:
+            found[instant_ns][camera] = small_jpeg(newest(), _IMAGE_WIDTH)
+    return found
+
+
+def render_replay(report: ReplayReport, images: Images) -> str:
+    """Returns the page's text."""
+    result = report.result
+    shown = result.errors.moments[:SHOWN_MOMENTS]
+    sections = (
+        _head(report),
+        _alarm(report),
+        _cards(report),
+        _curves(report),
+        "<h2>Worst moments</h2>" + _moment_legend(),
+        *(_moment(report, moment, images.get(moment.observation_ns, {})) for moment in shown),
+        _joints(report),
+        *((_interventions(report), _motion(report)) if result.mode == SHADOW else ()),
+        _repeat(report),
+    )
+    return document(f"{report.origin.bag}: {report.origin.policy}, {result.mode}", sections)
+
+
+def _head(report: ReplayReport) -> str:
+    origin, result = report.origin, report.result
+    what = {
+        OPEN_LOOP: "every chunk against what was recorded; the arms went where the recording says.",
+        SHADOW: "what the executor would have sent, while the arms went where the recording says.",
+    }[result.mode]
+    delays = ", ".join(f"{name} {delay:g} s" for name, delay in origin.delays_s.items())
+    lost = f"<p><b>{escape(origin.lost)}</b></p>" if origin.lost else ""
+    return (
+        f'<div class="eyebrow">Replay, {result.mode} &middot; {escape(report.created[:10])}</div>'
+        f"<h1>{escape(origin.bag)}</h1><p>&ldquo;{escape(result.instruction)}&rdquo;</p>"
+        f'<p class="muted">Policy <b>{escape(origin.policy)}</b>, robot <b>{escape(origin.robot)}</b>, '
+        f"{result.times_s[-1]:.2f} s, delays: {escape(delays)}. Shown: {what}</p>{lost}"
+    )
+
+
+def _alarm(report: ReplayReport) -> str:
+    if not report.result.suspicions:
+        return ""
+    entries = "".join(f"<p>{escape(text)}</p>" for text in report.result.suspicions)
+    return f'<div class="alarm"><h2>Suspicious</h2>{entries}</div>'
+
+
+def _cards(report: ReplayReport) -> str:
+    result = report.result
+    overall = result.errors.overall
+    cards = [(f"{overall[0]:.4f}", "mean error of the policy, [rad], grippers 0..1")]
+    cards += [
+        (f"{overall[m] / max(overall[0], 1e-12):.2f} x", f"{METHODS[m]}: {_MEANINGS[METHODS[m]]} ({overall[m]:.4f})")
+        for m in range(1, len(METHODS))
+    ]
+    cards.append((f"{result.chunks}", f"chunks, {result.encodes} contexts"))
+    if result.mode == SHADOW:
+        hits = int(result.position_hits.sum() + result.velocity_hits.sum())
+        cards.append((f"{hits}", "waypoints the limiter would change"))
+        cards.append((f"{sum(result.refusals.values())}", "chunks that would be refused"))
+    shown = "".join(f'<div class="panel"><b>{big}</b><span>{escape(small)}</span></div>' for big, small in cards)
+    return f'<div class="cards">{shown}</div>'
+
+
+def _curves(report: ReplayReport) -> str:
+    result = report.result
+    charts = {
+        "Mean error over the horizon": replay_plots.horizon_chart(result.errors, _step_s(report)),
+        "Mean error of each chunk": replay_plots.chunk_chart(result.errors, result.start_ns, float(result.times_s[-1])),
+    }
+    legend = "".join(
+        f'<span><i class="rule {name}"></i>{escape(f"{name}: {_MEANINGS[name]}" if name != "policy" else name)}</span>'
+        for name in METHODS
+    )
+    return (
+        f'<h2>Error against the recorded commands</h2><div class="charts">{panels(charts)}</div>'
+        f'<div class="legend">{legend}</div>'
+    )
+
+
+def _moment_legend() -> str:
+    return (
+        '<div class="legend"><span><i class="rule policy"></i>predicted</span>'
+        '<span><i class="rule recorded"></i>commanded in the recording</span>'
+        '<span><i class="rule was"></i>measured in the recording</span>'
+        '<span><i class="rule event"></i>the observation; time from it in [s]</span></div>'
+    )
+
+
+def _moment(report: ReplayReport, moment: Moment, images: Mapping[str, bytes]) -> str:
+    result = report.result
+    time_s = (moment.observation_ns - result.start_ns) * 1e-9
+    errors = np.nanmean(np.abs(moment.predicted - moment.recorded)[moment.committed :], axis=0)
+    worst = np.argsort(-errors, kind="stable")[:_JOINTS_OF_A_MOMENT]
+    charts = {f"{result.joint_names[k]} ({errors[k]:.3f})": replay_plots.moment_panel(moment, result, k) for k in worst}
+    film = "".join(
+        f'<figure><img alt="" src="{jpeg_source(jpeg)}"><figcaption>{escape(camera)}</figcaption></figure>'
+        for camera, jpeg in images.items()
+    )
+    return (
+        f'<article><header><h3>{time_s:.2f} s</h3><span class="muted">mean error {moment.error:.4f}; the joints that '
+        f'are farthest off, with their error</span></header><div class="film large">{film}</div>'
+        f'<div class="joints" style="grid-template-columns:repeat(auto-fill,minmax(240px,1fr))">{panels(charts)}</div>'
+        "</article>"
+    )
+
+
+def _joints(report: ReplayReport) -> str:
+    result, errors = report.result, report.result.errors
+    head = "".join(f'<th class="number">{name}</th>' for name in METHODS)
+    rows = []
+    for j, joint in enumerate(result.joint_names):
+        values = errors.per_joint[:, j]
+        cells = "".join(f'<td class="number">{value:.4f}</td>' for value in values[1:])
+        bad = " bad" if values[0] > values[1] * FAR else ""
+        best = METHODS[int(np.argmin(values))]
+        rows.append(
+            f'<tr><td>{escape(joint)}</td><td class="number{bad}">{values[0]:.4f}</td>{cells}<td>{best}</td></tr>'
+        )
+    step_s = _step_s(report)
+    charts = {
+        joint: replay_plots.horizon_chart(errors, step_s, j, f"{joint}: error over the horizon")
+        for j, joint in enumerate(result.joint_names)
+    }
+    return (
+        '<h2>Error per joint</h2><div class="scroll tall"><table><thead><tr><th>joint</th>'
+        f"{head}<th>best</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="joints">{panels(charts)}</div>'
+    )
+
+
+def _interventions(report: ReplayReport) -> str:
+    result = report.result
+    timeline = replay_plots.intervention_timeline(result.interventions, float(result.times_s[-1]))
+    rows = "".join(
+        f"<dt>{entry.time_s:.2f} s</dt><dd>{escape(entry.kind)}: {escape(entry.text)}</dd>"
+        for entry in result.interventions[:60]
+    )
+    more = len(result.interventions) - 60
+    rest = f'<p class="muted">{more} more are in report.json.</p>' if more > 0 else ""
+    return (
+        f"<h2>What the executor would have done</h2>{timeline}"
+        '<div class="scroll" style="margin-top:12px;padding:12px 16px">'
+        f"<dl>{rows or '<dd>nothing</dd>'}</dl>{rest}</div>"
+        '<p class="muted">Numbers in brackets: waypoints that were changed.</p>'
+    )
+
+
+def _motion(report: ReplayReport) -> str:
+    result = report.result
+    joints = panels({name: plots.joint_panel(result, k) for k, name in enumerate(result.joint_names)})
+    return (
+        '<h2>What it would have sent</h2><div class="legend"><span><i class="rule commanded"></i>would have been '
+        'commanded</span><span><i class="rule measured"></i>measured in the recording</span></div>'
+        f'<div class="joints">{joints}</div>'
+    )
+
+
+def _repeat(report: ReplayReport) -> str:
+    origin = report.origin
+    entries = {
+        "recording (sha256)": origin.bag_sha256,
+        "weights (sha256)": origin.policy_sha256,
+        "robot description (sha256)": origin.robot_sha256,
+        "created": report.created,
+        **report.versions,
+    }
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries.items())
+    return (
+        f"<h2>To repeat it</h2><pre>{escape(report.command)}</pre><dl>{rows}</dl>"
+        '<p class="muted">Error: absolute difference between a value of a chunk and what the controllers were asked '
+        "for at the same instant in the recording, in the unit of the joint; steps that were committed when the chunk "
+        "was planned count nowhere. A command is known to the baselines up to the end of these steps. Beside each "
+        "baseline stands how many times larger its error is than the policy's.</p>"
+    )
+
+
+def _step_s(report: ReplayReport) -> float:
+    moment = report.result.errors.moments[0]
+    return float(moment.times_ns[1] - moment.times_ns[0]) * 1e-9 if len(moment.times_ns) > 1 else 0.02

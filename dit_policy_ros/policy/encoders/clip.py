@@ -1,0 +1,84 @@
+"""CLIP from a local directory, as LeRobot's multi-task DiT uses it: one vector per image, one per instruction.
+
+Source: https://github.com/huggingface/lerobot, ``policies/multi_task_dit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dit_policy_ros.policy.encoders.hub import load_model, model_directory, transformers_module
+from dit_policy_ros.policy.encoders.language import LanguageFeatures
+from dit_policy_ros.policy.encoders.pixels import PixelFormat
+
+
+class ClipVision:
+    """The class token of the last hidden state, before the pooled output's norm. Images are stretched, not padded."""
+
+    def __init__(self, model: nn.Module, pixels: PixelFormat) -> None:
+        """Wraps a transformers model; ``from_directory`` is the usual way."""
+        self.model = model
+        self.pixels = pixels
+
+    @classmethod
+    def from_directory(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> ClipVision:
+        """Loads the vision half.
+
+        Raises:
+            CheckpointError: the directory is missing, or holds another kind of model.
+        """
+        directory = model_directory(path)
+        model = load_model(transformers_module().CLIPVisionModel, directory, dtype)
+        return cls(model, replace(PixelFormat.from_directory(directory), pad=False))
+
+    @property
+    def width(self) -> int:
+        """Width of a feature."""
+        return self.model.config.hidden_size
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray | None]) -> Tensor:
+        """Returns the features (N, 1, width) of N images; None stands for a missing camera."""
+        parameter = next(self.model.parameters())
+        pixels = self.pixels(images).to(parameter.device, parameter.dtype)
+        return self.model(pixels).last_hidden_state[:, :1]
+
+
+class ClipText:
+    """The pooled text output, one vector per instruction."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        """Wraps a transformers model and tokenizer; ``from_directory`` is the usual way."""
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_directory(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> ClipText:
+        """Loads the text half and its tokenizer.
+
+        Raises:
+            CheckpointError: the directory is missing, or holds another kind of model.
+        """
+        transformers, directory = transformers_module(), model_directory(path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return cls(load_model(transformers.CLIPTextModel, directory, dtype), tokenizer)
+
+    @property
+    def width(self) -> int:
+        """Width of a feature."""
+        return self.model.config.hidden_size
+
+    @torch.inference_mode()
+    def __call__(self, instruction: str) -> LanguageFeatures:
+        """Encodes one instruction; what exceeds the model's length is cut."""
+        most = self.model.config.max_position_embeddings
+        batch = self.tokenizer([instruction], truncation=True, max_length=most, return_tensors="pt")
+        pooled = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+        return LanguageFeatures(pooled[None], torch.ones(1, 1, dtype=torch.bool))

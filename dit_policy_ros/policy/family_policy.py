@@ -1,0 +1,159 @@
+"""Any published family behind the ``Policy`` port: encoders, channels of the robot, and a committed prefix."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_policy_ros.errors import PolicyError, one_of
+from dit_policy_ros.policy.bindings.binding import PREFIXES, REAL_TIME, SPLICED, Binding, FamilyPolicyConfig
+from dit_policy_ros.policy.guidance.prefix import inpainted
+from dit_policy_ros.policy.guidance.real_time import real_time
+from dit_policy_ros.policy.guide import Guide
+from dit_policy_ros.space import gather
+from dit_policy_ros.types import NS_PER_S, ActionChunk, Context, Observation
+
+
+class FamilyPolicy:
+    """Implements ``types.Policy``. Act needs joints only: every camera belongs to the slow system."""
+
+    fast_cameras: tuple[str, ...] = ()
+
+    def __init__(self, config: FamilyPolicyConfig, binding: Binding) -> None:
+        """Joins them.
+
+        Raises:
+            PolicyError: the way in which committed actions are kept is unknown, or not for this family.
+        """
+        if config.prefix not in PREFIXES:
+            raise PolicyError(one_of("Prefix", config.prefix, PREFIXES))
+        if config.prefix == REAL_TIME and not binding.flow:
+            raise PolicyError("The prefix 'real_time' is for flow matching; this checkpoint diffuses: use 'painted'.")
+        self.config = config
+        self.binding = binding
+        self._newest: tuple[Context, object] | None = None
+        self._states: tuple[int, tuple[Tensor, ...]] = (-1, ())
+        """Epoch, and the network's states of the last observations in it."""
+
+    @property
+    def horizon(self) -> int:
+        """Number of actions in a chunk."""
+        return self.binding.horizon - self.binding.lead
+
+    @property
+    def step_ns(self) -> int:
+        """Time between two actions, [ns]."""
+        return round(NS_PER_S / self.config.control_hz)
+
+    @property
+    def slow_cameras(self) -> tuple[str, ...]:
+        """Cameras that ``encode`` looks at."""
+        return self.config.cameras
+
+    def example_observation(self) -> Observation:
+        """Returns an observation that the policy accepts: grey images, every channel at 0, hands not turned."""
+        images = {camera: np.full((48, 64, 3), 128, dtype=np.uint8) for camera in self.config.cameras}
+        names = {*self.config.actions.names, *(self.config.states.names if self.config.states else ())}
+        straight = ("eef_angle_0", "eef_angle_4")
+        return Observation(0, {name: float(name.endswith(straight)) for name in names}, images=images)
+
+    @torch.inference_mode()
+    def encode(self, observation: Observation, instruction: str, epoch: int = 0) -> Context:
+        """System 2; see ``types.Policy``. What the network makes of it stays here, raw features travel.
+
+        Raises:
+            PolicyError: no camera at all is in the observation, or the family needs the one that is missing.
+        """
+        cameras = self.config.cameras
+        if not any(camera in observation.images for camera in cameras):
+            raise PolicyError(f"None of the cameras {', '.join(cameras)} is in the observation.")
+        features = self.binding.look([observation.images.get(camera) for camera in cameras], instruction, epoch)
+        stamps = [observation.image_stamps_ns.get(camera, observation.stamp_ns) for camera in cameras]
+        arrays = {name: _to_numpy(tensor) for name, tensor in features.items()}
+        context = Context(min(stamps), instruction, epoch, arrays)
+        self._newest = (context, self._condition(context))
+        return context
+
+    @torch.inference_mode()
+    def act(self, observation: Observation, context: Context, committed: ActionChunk | None = None) -> ActionChunk:
+        """System 1; see ``types.Policy``. Chunks begin with the committed actions."""
+        actions, lead = self.config.actions, self.binding.lead
+        measured = gather(observation.positions, actions.names, "channel")
+        prefix = self._prefix(observation, committed)
+        generator = torch.Generator().manual_seed(observation.stamp_ns % 2**63)
+        noise = torch.randn(1, self.binding.horizon, actions.width, generator=generator).to(self.binding.like)
+        states = self._remember(observation, context.epoch)
+        guide = self._guide(prefix, measured, noise)
+        sample = self.binding.sample(self._cache(context), noise, states, guide)[0, lead:]
+        if not sample.isfinite().all():
+            raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
+        values = actions.from_network(sample.float().cpu().double().numpy(), measured)
+        values[: len(prefix)] = prefix
+        return ActionChunk(
+            names=actions.names,
+            start_ns=observation.stamp_ns,
+            step_ns=self.step_ns,
+            actions=values,
+            observation_ns=observation.stamp_ns,
+            context_ns=context.stamp_ns,
+            epoch=context.epoch,
+            committed=len(prefix),
+        )
+
+    def _remember(self, observation: Observation, epoch: int) -> tuple[Tensor, ...]:
+        """Returns the states of the last observations in this epoch, the newest last."""
+        channels = self.config.states
+        if channels is None:
+            return ()
+        values = gather(observation.positions, channels.names, "channel")
+        now = torch.from_numpy(channels.to_network(values[None], values)[0]).to(self.binding.like)
+        past_epoch, past = self._states
+        self._states = (epoch, (*(past if past_epoch == epoch else ()), now)[-self.config.frames :])
+        return self._states[1]
+
+    def _cache(self, context: Context) -> object:
+        """Conditions of a context, computed here only where another process made it."""
+        newest = self._newest
+        if newest is None or newest[0] is not context:
+            newest = self._newest = (context, self._condition(context))
+        return newest[1]
+
+    def _condition(self, context: Context) -> object:
+        missing = [name for name in self.binding.tensors if name not in context.tensors]
+        if missing:
+            raise PolicyError(f"The context lacks {', '.join(missing)}; it was made by another policy.")
+        return self.binding.condition({n: torch.from_numpy(np.array(context.tensors[n])) for n in self.binding.tensors})
+
+    def _prefix(self, observation: Observation, committed: ActionChunk | None) -> np.ndarray:
+        """Committed actions in the robot's units, (committed, channels)."""
+        names = self.config.actions.names
+        if committed is None or not len(committed.actions):
+            return np.zeros((0, len(names)))
+        if committed.start_ns != observation.stamp_ns or committed.step_ns != self.step_ns:
+            raise PolicyError("The committed prefix must start at the observation and have the policy's step.")
+        if len(committed.actions) >= self.horizon:
+            raise PolicyError(f"{len(committed.actions)} committed actions; allowed are less than {self.horizon}.")
+        columns = {name: i for i, name in enumerate(committed.names)}
+        missing = [name for name in names if name not in columns]
+        if missing:
+            raise PolicyError(f"The committed prefix lacks {', '.join(missing)}.")
+        return committed.actions[:, [columns[name] for name in names]]
+
+    def _guide(self, prefix: np.ndarray, measured: np.ndarray, noise: Tensor) -> Guide | None:
+        if not len(prefix) or self.config.prefix == SPLICED:
+            return None
+        actions, lead = self.config.actions, self.binding.lead
+        rows = slice(lead, lead + len(prefix))
+        known, mask = torch.zeros_like(noise), torch.zeros_like(noise, dtype=torch.bool)
+        known[0, rows] = torch.from_numpy(actions.to_network(prefix, measured)).to(noise)
+        mask[0, rows] = torch.from_numpy(actions.mask).to(noise.device)
+        if self.config.prefix == REAL_TIME:
+            weights = mask[0].any(-1).to(noise)
+            return lambda network: real_time(network, known, weights, jacobian="identity")
+        return lambda network: inpainted(network, known, mask, noise, self.binding.corruption)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    """Numpy has no bfloat16."""
+    return (tensor if tensor.dtype == torch.bool else tensor.float()).cpu().numpy()

@@ -1,0 +1,103 @@
+"""Real Hugging Face directories with tiny random models, made by the tests; nothing is downloaded."""
+
+import json
+
+import torch
+
+WORDS = ("<pad>", "</s>", "<unk>", "<image>", "<cognition>", "USER", "pick", "the", "red", "cup")
+SIZES = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2}
+
+
+def tokenizer():
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>", "<cognition>"],
+    )
+
+
+def preprocessor(directory, side=28, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
+    settings = {"size": {"height": side, "width": side}, "image_mean": mean, "image_std": std, "resample": 3}
+    (directory / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def save_siglip(directory):
+    """16 wide, 4 patches."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.SiglipVisionConfig(**SIZES, image_size=28, patch_size=14)
+    transformers.SiglipVisionModel(config).save_pretrained(directory)
+    preprocessor(directory)
+    return directory
+
+
+def save_dino(directory):
+    """12 wide, 4 patches, 4 registers."""
+    import transformers
+
+    sizes = {"hidden_size": 12, "mlp_ratio": 2, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=28, patch_size=14, num_register_tokens=4)
+    torch.manual_seed(1)
+    transformers.Dinov2WithRegistersModel(config).save_pretrained(directory)
+    preprocessor(directory, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    return directory
+
+
+def save_t5(directory):
+    """16 wide."""
+    import transformers
+
+    config = transformers.T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=20, num_layers=2, num_heads=2)
+    torch.manual_seed(2)
+    transformers.T5EncoderModel(config).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    return directory
+
+
+def save_llava(directory):
+    """16 wide."""
+    import transformers
+
+    sizes = {**SIZES, "num_attention_heads": 4}
+    text = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=len(WORDS))
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=28, patch_size=14, projection_dim=16)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=3)
+    torch.manual_seed(3)
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(directory)
+    side = {"height": 28, "width": 28}
+    processor = transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=side, crop_size=side),
+        tokenizer=tokenizer(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template="{% for m in messages %}USER {% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}",
+    )
+    processor.save_pretrained(directory)
+    return directory
+
+
+def save_clip(directory):
+    """Both halves 16 wide."""
+    import transformers
+
+    vision = transformers.CLIPVisionConfig(**SIZES, image_size=28, patch_size=14, projection_dim=16)
+    text = transformers.CLIPTextConfig(
+        **SIZES, vocab_size=len(WORDS), max_position_embeddings=12, eos_token_id=1, pad_token_id=0, projection_dim=16
+    )
+    torch.manual_seed(4)
+    config = transformers.CLIPConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), projection_dim=16)
+    transformers.CLIPModel(config).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    preprocessor(directory)
+    return directory
