@@ -1,5 +1,8 @@
 """The simulated body against gym-aloha's own environment."""
 
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -101,3 +104,14 @@ def test_a_robot_with_joints_the_simulator_lacks_is_refused(tmp_path):
     file.write_text(text.replace("left_waist", "left_hip"))
     with pytest.raises(RobotError, match="left_hip"):
         AlohaBody("aloha_transfer_cube", load_robot(file))
+
+
+def test_a_program_that_forgets_to_close_a_body_ends_quietly():
+    program = (
+        "from dit_policy_ros.robot import load_robot\n"
+        "from dit_policy_ros.sim.body import AlohaBody\n"
+        "body = AlohaBody('aloha_language', load_robot('aloha'))\n"
+        "body.render('top', 64, 48)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr == ""
