@@ -72,6 +72,7 @@ class AlohaBody:
         self._looks = Looks(self.model)
         self._now_ns = NS_PER_S
         self._geom_names = [self.model.geom(i).name for i in range(self.model.ngeom)]
+        self._cameras = frozenset(self.model.camera(i).name for i in range(self.model.ncam))
         self._index = {name: i for i, name in enumerate(JOINT_NAMES)}
         self.reset(0)
 
@@ -154,9 +155,8 @@ class AlohaBody:
         Raises:
             WorldError: the model has no such camera.
         """
-        names = [self.model.camera(i).name for i in range(self.model.ncam)]
-        if camera not in names:
-            raise WorldError(one_of("Camera", camera, names))
+        if camera not in self._cameras:
+            raise WorldError(one_of("Camera", camera, self._cameras))
         return self.renderer.render(self.data, camera, width, height)
 
     def command(self, trajectory: Trajectory) -> None:
@@ -165,18 +165,18 @@ class AlohaBody:
         Raises:
             RobotError: no controller owns exactly these joints.
         """
-        for controller in self.robot.controllers:
+        for controller in self.controllers.values():
             if set(controller.joints) == set(trajectory.names):
-                self.controllers[controller.name].follow(trajectory, self._now_ns)
+                controller.follow(trajectory, self._now_ns)
                 return
         raise RobotError(f"No controller owns exactly the joints {', '.join(trajectory.names)}.")
 
     def step(self) -> None:
         """Runs one control period of 20 ms on what the controllers want."""
         targets = self._targets.copy()
-        for name, controller in self.controllers.items():
+        for controller in self.controllers.values():
             positions, _ = controller.sample(self._now_ns)
-            targets[self._columns(self._controller_joints(name))] = positions
+            targets[self._columns(controller.joints)] = positions
         self.advance(targets)
 
     def advance(self, targets: np.ndarray) -> None:
@@ -190,7 +190,7 @@ class AlohaBody:
         mujoco.mj_step(self.model, self.data, PHYSICS_STEPS - 1)
         mujoco.mj_step1(self.model, self.data)
         self._now_ns += CONTROL_NS
-        self._sticky = self._sticky or self.score().reward == self.world.max_reward
+        self._sticky = self._sticky or self.world.reward(self.touching(), self.episode) == self.world.max_reward
 
     def touching(self) -> frozenset[tuple[str, str]]:
         """Returns the pairs of geom names in contact, in MuJoCo's order within a pair."""
@@ -201,8 +201,7 @@ class AlohaBody:
         """Returns how the episode stands now."""
         touching = self.touching()
         reward = self.world.reward(touching, self.episode)
-        sticky = self._sticky or reward == self.world.max_reward
-        return Score(reward, sticky, self.world.is_strict(touching, self.episode))
+        return Score(reward, self._sticky, self.world.is_strict(touching, self.episode))
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -210,9 +209,6 @@ class AlohaBody:
 
     def _columns(self, joints: tuple[str, ...]) -> list[int]:
         return [self._index[joint] for joint in joints]
-
-    def _controller_joints(self, name: str) -> tuple[str, ...]:
-        return next(controller.joints for controller in self.robot.controllers if controller.name == name)
 
 
 def _fourteen(values: np.ndarray, normalise) -> np.ndarray:

@@ -21,6 +21,8 @@ CUBE_SEPARATION_M = 0.06
 """Least distance between two cube centres that still lets a finger pass between them."""
 CUBE_AREA = ((0.0, 0.2), (0.4, 0.6))
 """x and y ranges of cube centres, [m], as gym-aloha's."""
+_SOCKETS = tuple(f"socket-{i}" for i in range(1, 5))
+"""The four walls of the socket."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,13 @@ def _cube_strict(touching: frozenset[tuple[str, str]], episode: Episode) -> bool
 
 def _insertion_reward(touching: frozenset[tuple[str, str]], episode: Episode) -> int:
     del episode  # The objects never differ.
-    sockets = [f"socket-{i}" for i in range(1, 5)]
     right = ("red_peg", "vx300s_right/10_right_gripper_finger") in touching
-    left = any((socket, "vx300s_left/10_left_gripper_finger") in touching for socket in sockets)
-    aloft = ("red_peg", "table") not in touching and all((socket, "table") not in touching for socket in sockets)
+    left = any((socket, "vx300s_left/10_left_gripper_finger") in touching for socket in _SOCKETS)
+    aloft = ("red_peg", "table") not in touching and all((socket, "table") not in touching for socket in _SOCKETS)
     reward = 0
     if left and right:
         reward = 2 if aloft else 1
-    if aloft and any(("red_peg", socket) in touching for socket in sockets):
+    if aloft and any(("red_peg", socket) in touching for socket in _SOCKETS):
         reward = 3
     if ("red_peg", "pin") in touching:
         reward = 4
@@ -140,7 +141,7 @@ def _insertion_reward(touching: frozenset[tuple[str, str]], episode: Episode) ->
 def _insertion_strict(touching: frozenset[tuple[str, str]], episode: Episode) -> bool:
     """The peg sits in the socket, aloft, with both hands still holding."""
     in_hands = _touches(touching, "red_peg", "vx300s_right/") and any(
-        _touches(touching, f"socket-{i}", "vx300s_left/") for i in range(1, 5)
+        _touches(touching, socket, "vx300s_left/") for socket in _SOCKETS
     )
     return in_hands and _insertion_reward(touching, episode) == 4
 

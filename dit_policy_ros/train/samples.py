@@ -18,7 +18,7 @@ from dit_policy_ros.data.episode_cache import EpisodeArrays
 from dit_policy_ros.policy.dual_policy import Range, image_tensor
 from dit_policy_ros.policy.text import BUCKETS, hash_words
 from dit_policy_ros.train.config import TrainConfig
-from dit_policy_ros.types import seconds
+from dit_policy_ros.types import nanoseconds, seconds
 
 NO_GROUP = -100
 """Of an instruction whose meaning is known from its episode alone; what cross-entropy ignores."""
@@ -133,10 +133,10 @@ class BatchSource:
         index = self._draw_instant(pick, clock)
         now_ns = int(clock[index])
         fast = [self._frame(camera.name, pick, now_ns)[0] for camera in config.fast_cameras]
-        wanted_age_s = rng.uniform(0.0, config.largest_context_age_s)
-        slow, slow_ns = self._frame(config.slow_camera.name, pick, now_ns - round(wanted_age_s * 1e9))
+        wanted_ns = now_ns - nanoseconds(rng.uniform(0.0, config.largest_context_age_s))
+        slow, slow_ns = self._frame(config.slow_camera.name, pick, wanted_ns)
         # Before the first frame nothing had moved yet, so that frame stands for any earlier one.
-        age_s = wanted_age_s if slow_ns > now_ns - round(wanted_age_s * 1e9) else seconds(now_ns - slow_ns)
+        age_s = seconds(now_ns - min(slow_ns, wanted_ns))
         step = config.network.steps_per_token
         committed = np.arange(config.network.horizon) < step * rng.integers(config.largest_commitment + 1)
         times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
