@@ -10,7 +10,7 @@ HELP = """Train the dual-system policy on recorded bags, and write a policy dire
 Progress is saved every 250 steps; the same command takes it up again after an interruption.
 
 Examples:
-  python -m dit_policy_ros train --data data/language data/insertion --out models/mine --steps 6000
+  python -m dit_policy_ros train --data data/language data/insertion --stills 8000 --out models/mine --steps 9000
   python -m dit_policy_ros train --data bags --recipe my_recipe.yaml --robot my_robot.yaml --out models/mine
 """
 
@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=6000, help="training steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default %(default)s)")
     parser.add_argument("--cache", type=Path, help="where decoded frames are kept (default OUT/cache)")
+    parser.add_argument(
+        "--stills",
+        type=int,
+        default=0,
+        help="rendered scenes of each simulated world in the data, on which the slow system first learns to find what "
+        "is asked for (default %(default)s; needs the simulator)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
 
@@ -36,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from dit_policy_ros.train.recipe import run_recipe
 
     torch.set_num_threads(args.threads)
+    cache = args.cache or args.out / "cache"
     run_recipe(
         folders=tuple(args.data),
         weights=tuple(args.weights or [1.0] * len(args.data)),
@@ -44,11 +52,32 @@ def run(args: argparse.Namespace) -> int:
         robot_name=args.robot,
         steps=args.steps,
         seed=args.seed,
-        cache=args.cache or args.out / "cache",
+        cache=cache,
         device=args.device,
         rephrase=_rephrase(),
+        make_scenes=_scene_maker(args.stills, cache, args.threads) if args.stills else None,
     )
     return 0
+
+
+def _scene_maker(stills: int, cache: Path, workers: int):
+    """Renders stills of every simulated world that the recordings are of."""
+    from functools import partial
+
+    from dit_policy_ros.sim import phrases
+    from dit_policy_ros.sim.stills import STILL_OBJECTS, render_stills
+    from dit_policy_ros.train.samples import Phrase
+    from dit_policy_ros.train.scenes import Scenes
+
+    def ask(task: str, rng) -> Phrase:
+        return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
+
+    def make_scenes(dataset, config) -> list[Scenes]:
+        worlds = sorted({episode.metadata.world for episode in dataset.episodes} & set(STILL_OBJECTS))
+        kinds = [render_stills(world, config.slow_camera, stills, cache, workers=workers) for world in worlds]
+        return [Scenes(kind.images, tuple(partial(ask, task) for task in kind.tasks), kind.places) for kind in kinds]
+
+    return make_scenes
 
 
 def _rephrase():
@@ -57,16 +86,16 @@ def _rephrase():
     from dit_policy_ros.sim.worlds import WORLDS
     from dit_policy_ros.train.samples import Phrase
 
-    tasks: dict[tuple[str, int], str] = {}
+    tasks: dict[tuple[str, int], tuple[str, ...]] = {}
 
-    def rephrase(episode, rng) -> Phrase:
+    def rephrase(episode, index, rng) -> Phrase:
         metadata = episode.metadata
         if metadata.world not in WORLDS or metadata.seed is None:
-            return Phrase(episode.instruction)
+            return Phrase(episode.instructions[index][1] if episode.instructions else episode.instruction)
         key = (metadata.world, metadata.seed)
         if key not in tasks:
-            tasks[key] = WORLDS[metadata.world].task(metadata.seed)
-        task = tasks[key]
+            tasks[key] = WORLDS[metadata.world].tasks(metadata.seed)
+        task = tasks[key][index]
         return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
 
     return rephrase

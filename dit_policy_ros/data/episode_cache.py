@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,8 @@ class CacheConfig:
         """Returns plain values that differ whenever the arrays would."""
         views = {name: json.loads(json.dumps(asdict(view))) for name, view in sorted(self.views.items())}
         topics = [robot.joint_states_topic, robot.instruction_topic, *(entry.topic for entry in robot.controllers)]
+        # Nothing is added for a robot without them, so that its arrays stay valid.
+        topics += [*robot.other_states_topics, *robot.pose_topics.values()]
         cameras = {name: [robot.cameras[name].topic, robot.cameras[name].transport] for name in views}
         return {
             "format": _FORMAT,
@@ -65,6 +67,7 @@ class EpisodeArrays:
 
     bag: Path
     instruction: str
+    """The first one."""
     metadata: EpisodeMetadata
     start_ns: int
     step_ns: int
@@ -77,6 +80,29 @@ class EpisodeArrays:
     image_positions: Mapping[str, np.ndarray]
     """Camera name to (N, J) float32, measured at the stamps of its images."""
     folder: Path
+    instructions: tuple[tuple[int, str], ...] = ()
+    """(instant [ns], text) of the first instruction and of every change; empty where only the first is known."""
+
+    def instruction_index_at(self, time_ns: int) -> int:
+        """Returns which of the instructions holds at an instant, 0 for the first; the first one also before it."""
+        return max(sum(stamp_ns <= time_ns for stamp_ns, _ in self.instructions) - 1, 0)
+
+    def instruction_at(self, time_ns: int) -> str:
+        """Returns the instruction that holds at an instant."""
+        return self.instructions[self.instruction_index_at(time_ns)][1] if self.instructions else self.instruction
+
+    def foreseeable(self, observed_ns: int, times_ns: np.ndarray) -> np.ndarray:
+        """Tells which commands can be learnt from an observation: those before the next surprise after it.
+
+        Args:
+            observed_ns: of the observation that a policy would plan on.
+            times_ns: (N,) instants of commands.
+
+        Returns:
+            (N,) bool. A surprise is another instruction, or one that the metadata names.
+        """
+        surprises_ns = [*self.metadata.surprises_ns, *(stamp_ns for stamp_ns, _ in self.instructions[1:])]
+        return times_ns < min((ns for ns in surprises_ns if ns > observed_ns), default=np.iinfo(np.int64).max)
 
     @property
     def times_ns(self) -> np.ndarray:
@@ -96,17 +122,24 @@ class EpisodeArrays:
         return np.load(self.folder / f"{camera}.npy", mmap_mode="r", allow_pickle=False)
 
 
-def cached_episode(bag: Path, robot: RobotSpec, config: CacheConfig, folder: Path) -> EpisodeArrays:
+def cached_episode(
+    bag: Path, robot: RobotSpec, config: CacheConfig, folder: Path, index: int | None = None
+) -> EpisodeArrays:
     """Returns a bag's arrays from ``folder``, after making them if the bag or the configuration changed.
+
+    Args:
+        index: of the episode where the bag holds several.
 
     Raises:
         BagError: the bag cannot be read, or lacks images, commands or an instruction.
     """
     description = config.describe(robot)
+    if index is not None:
+        description["episode"] = [index, robot.episode_topic, robot.episode_gap_s]
     entry = _read_entry(folder)
     fresh = entry is not None and entry["config"] == description and _unchanged(bag, entry["files"])
     if not fresh:
-        _build(open_episode(bag, robot), config, description, folder)
+        _build(open_episode(bag, robot, index=index), config, description, folder)
         entry = _read_entry(folder)
     return _load(bag, entry, folder, config)
 
@@ -132,12 +165,19 @@ def _build(episode: Episode, config: CacheConfig, description: dict[str, Any], f
         "config": description,
         "files": {str(file): _fingerprint(file, with_checksum=True) for file in _bag_files(episode.bag.path)},
         "instruction": episode.instruction,
+        "instructions": _changes(episode.instructions),
         "metadata": asdict(episode.metadata),
         "start_ns": start_ns,
     }
     (temporary / _ENTRY).write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(temporary, folder)
+
+
+def _changes(instructions: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Leaves out an instruction that only repeats the one before."""
+    before = [None, *(text for _, text in instructions)]
+    return [said for said, last in zip(instructions, before, strict=False) if said[1] != last]
 
 
 def _frames(episode: Episode, camera: str, view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -154,11 +194,13 @@ def _frames(episode: Episode, camera: str, view: View) -> tuple[np.ndarray, np.n
 
 
 def _load(bag: Path, entry: Mapping[str, Any], folder: Path, config: CacheConfig) -> EpisodeArrays:
+    # Entries made by earlier versions lack what no bag of theirs had.
+    metadata = {**entry["metadata"], "surprises_ns": tuple(entry["metadata"].get("surprises_ns", ()))}
     with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
         return EpisodeArrays(
             bag=bag,
             instruction=entry["instruction"],
-            metadata=EpisodeMetadata(**entry["metadata"]),
+            metadata=EpisodeMetadata(**metadata),
             start_ns=entry["start_ns"],
             step_ns=config.step_ns,
             positions=arrays["positions"],
@@ -166,6 +208,7 @@ def _load(bag: Path, entry: Mapping[str, Any], folder: Path, config: CacheConfig
             image_stamps_ns={camera: arrays[f"stamps_ns/{camera}"] for camera in config.views},
             image_positions={camera: arrays[f"positions/{camera}"] for camera in config.views},
             folder=folder,
+            instructions=tuple((stamp_ns, text) for stamp_ns, text in entry.get("instructions", ())),
         )
 
 

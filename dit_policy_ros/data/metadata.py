@@ -21,25 +21,36 @@ class EpisodeMetadata:
     outcome: str = ""
     """'strict', 'sticky' or 'failure'."""
     package_version: str = ""
+    surprises_ns: tuple[int, ...] = ()
+    """Instants on the bag's clock at which the scene changed in a way that nobody could foresee."""
 
     def to_custom_data(self) -> dict[str, str]:
         """Returns what is known as text by prefixed key."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {_PREFIX + name: str(value) for name, value in values.items() if value not in ("", None)}
+        values["surprises_ns"] = " ".join(map(str, self.surprises_ns))
+        return {_PREFIX + name: str(value) for name, value in values.items() if value not in ("", None, ())}
 
     @classmethod
     def from_custom_data(cls, data: Mapping[str, str]) -> EpisodeMetadata:
         """Reads ``to_custom_data`` back and ignores other people's keys.
 
         Raises:
-            BagError: the seed is not a whole number.
+            BagError: the seed or an instant is not a whole number.
         """
         known = {field.name: data[_PREFIX + field.name] for field in fields(cls) if _PREFIX + field.name in data}
-        seed = known.pop("seed", None)
-        try:
-            return cls(**known, seed=None if seed is None else int(seed))
-        except ValueError as problem:
-            raise BagError(f"The bag's metadata has seed '{seed}'; it must be a whole number.") from problem
+        seed, surprises_ns = known.pop("seed", None), known.pop("surprises_ns", "").split()
+        return cls(
+            **known,
+            seed=None if seed is None else _whole("seed", seed),
+            surprises_ns=tuple(_whole("surprises_ns", text) for text in surprises_ns),
+        )
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as problem:
+        raise BagError(f"The bag's metadata has {name} '{text}'; it must be a whole number.") from problem
 
 
 UNKNOWN = EpisodeMetadata()

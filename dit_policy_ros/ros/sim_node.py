@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from collections import deque
@@ -128,6 +129,7 @@ class SimNode(ManagedNode):
         self._pacer.wait(self._control_s / factor if factor > 0.0 else 0.0)
         self._obey()
         self._body.step()
+        self._tell_instruction()
         self._note_score()
 
     def _reset_if_asked(self) -> None:
@@ -147,6 +149,14 @@ class SimNode(ManagedNode):
         self._state = EpisodeState(body.world.name, seed, body.instruction, body.start_ns)
         self._episode.publish(String(data=self._state.to_json()))
         self._instruction.publish(String(data=body.instruction))
+
+    def _tell_instruction(self) -> None:
+        """Some worlds ask for something else in the middle of an episode."""
+        if self._body.instruction == self._state.instruction:
+            return
+        self._state = dataclasses.replace(self._state, instruction=self._body.instruction)
+        self._episode.publish(String(data=self._state.to_json()))
+        self._instruction.publish(String(data=self._state.instruction))
 
     def _publish_state(self) -> None:
         body = self._body

@@ -23,7 +23,7 @@ from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.sim.controllers import TrajectoryController, TrajectoryControllerConfig
 from dit_policy_ros.sim.renderer import CameraRenderer
 from dit_policy_ros.sim.variation import Looks
-from dit_policy_ros.sim.worlds import Episode, find_world
+from dit_policy_ros.sim.worlds import Episode, Event, find_world
 from dit_policy_ros.types import NS_PER_S, Observation, Trajectory
 
 CONTROL_NS = 20_000_000
@@ -118,7 +118,7 @@ class AlohaBody:
 
     @property
     def instruction(self) -> str:
-        """The sentence of this episode."""
+        """The sentence that holds now."""
         return self.episode.instruction
 
     @property
@@ -190,6 +190,8 @@ class AlohaBody:
         mujoco.mj_step(self.model, self.data, PHYSICS_STEPS - 1)
         mujoco.mj_step1(self.model, self.data)
         self._now_ns += CONTROL_NS
+        if self.episode.event is not None and self.episode.event.step == self.steps:
+            self._happen(self.episode.event)
         self._sticky = self._sticky or self.world.reward(self.touching(), self.episode) == self.world.max_reward
 
     def touching(self) -> frozenset[tuple[str, str]]:
@@ -206,6 +208,13 @@ class AlohaBody:
     def close(self) -> None:
         """Frees the renderer."""
         self.renderer.close()
+
+    def _happen(self, event: Event) -> None:
+        self.episode = self.episode.after(event)
+        if event.pose is not None:
+            joint = self.data.joint(f"{self.episode.target}_joint")
+            joint.qpos[:], joint.qvel[:] = event.pose, 0.0
+            mujoco.mj_step1(self.model, self.data)
 
     def _columns(self, joints: tuple[str, ...]) -> list[int]:
         return [self._index[joint] for joint in joints]

@@ -1,13 +1,14 @@
 """Scripted experts: keyframes of both hands from the known object poses, turned into joint targets.
 
-Planned once per episode and played open loop. A keyframe says where a hand is at a control step; between keyframes the
-hand moves on a minimum-jerk curve and the joints follow by inverse kinematics.
+Planned once per episode and played open loop, except where the world announces an event: a moment after it the plan is
+given up for a new one, which takes the motion over as it is. A keyframe says where a hand is at a control step; between
+keyframes the hand moves on a minimum-jerk curve and the joints follow by inverse kinematics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -16,9 +17,14 @@ from scipy.spatial.transform import Rotation, Slerp
 from dit_policy_ros.errors import WorldError, one_of
 from dit_policy_ros.sim.body import AlohaBody
 from dit_policy_ros.sim.inverse_kinematics import ArmKinematics
+from dit_policy_ros.sim.worlds import Event
 
 PITCH_RAD = np.radians(60.0)
 OPEN, NARROW, CLOSED = 1.0, 0.85, 0.0
+REACTION_STEPS = 5
+"""From an event to the first motion that answers it; a tenth of a second, which is quick for a person."""
+_TAKEOVER_STEPS = 14
+"""How long the motion of a plan that was given up takes to die away."""
 _IK_STRIDE = 2
 _READY_RAD = (0.0, 0.0, 0.7, 0.0, 0.4, 0.0)
 """Where inverse kinematics starts: the wrist bent down, the forearm unrolled."""
@@ -47,21 +53,28 @@ class Plan:
     """(steps, 14) joint targets of each control step."""
     careful: np.ndarray
     """(steps,) 0..1, how much a disturbance would spoil this step: 1 while grasping and handing over."""
+    given_up: tuple[tuple[int, np.ndarray], ...] = ()
+    """(step, (any steps, 14)): the joint targets that were intended before this control step, by step."""
+
+    def intended_at(self, step: int) -> np.ndarray:
+        """Returns all joint targets as they were meant at a control step, (any steps, 14)."""
+        return next((targets for until, targets in self.given_up if step < until), self.targets)
 
 
 def plan_episode(body: AlohaBody) -> Plan:
-    """Plans the episode the body was just reset to.
+    """Plans the episode the body was just reset to, its events and the answers to them included.
 
     Raises:
         WorldError: the world has no expert, or an object is out of reach.
     """
     if body.world.name not in EXPERTS:
         raise WorldError(one_of("Expert for world", body.world.name, EXPERTS))
-    start = body.data.qpos.copy()
     hands, careful_spans = EXPERTS[body.world.name](body)
     length = max(frames[-1].step for frames in hands.values()) + 1
-    sides = [_joint_targets(body, side, hands[side], start, length) for side in ("left", "right")]
-    return Plan(np.concatenate(sides, axis=1), _careful(careful_spans, length))
+    home = {"left": body.joint_positions()[:6], "right": body.joint_positions()[7:13]}
+    sides = [_joint_targets(body, side, hands[side], home[side], length) for side in ("left", "right")]
+    plan = Plan(np.concatenate(sides, axis=1), _careful(careful_spans, length))
+    return _answer(body, body.episode.event, hands, plan) if body.episode.event else plan
 
 
 def home_frame(body: AlohaBody, side: str, grip: float = 0.0) -> Keyframe:
@@ -92,18 +105,31 @@ def _offset(x: float, z: float) -> np.ndarray:
 
 Hands = dict[str, list[Keyframe]]
 Spans = tuple[tuple[int, int], ...]
+_HANDOVER_SPANS: Spans = ((52, 90), (150, 216))
+_MEET_M = np.array([0.0, 0.5, 0.30])
+_LIFT_STEPS = 12
+_LOW_M = 0.005
+"""How far below the beginning of a grasp the hand must rise before it goes to another cube."""
+_LEAST_TRAVEL_STEPS = 18
+_TRAVEL_STEPS_PER_RAD = 38.0
+"""Keeps the fastest joint of a minimum-jerk motion below 80 % of its limit of 3.14 rad/s."""
 
 
 def _handover(body: AlohaBody) -> tuple[Hands, Spans]:
     """The right hand picks the named cube, meets the left hand in the middle, and lets go."""
-    pose = body.data.joint(_FREE_JOINT[body.episode.target]).qpos
+    pose = body.data.joint(f"{body.episode.target}_joint").qpos
+    right = [home_frame(body, "right"), *_right_hand_from_above(pose)]
+    return {"left": [home_frame(body, "left"), *_left_hand_from_waiting()], "right": right}, _HANDOVER_SPANS
+
+
+def _right_hand_from_above(pose: np.ndarray) -> list[Keyframe]:
+    """Grasp of a cube that lies at a pose, (7,), and handover; begins above the cube."""
     cube, yaw = pose[:3], _yaw_within_quarter(pose[3:7])
     grasp = np.array([cube[0], cube[1], 0.02])
     above = grasp + _offset(0.0, 0.09)
-    meet = np.array([0.0, 0.5, 0.30])
+    meet = _MEET_M
     turned, straight = downward("right", yaw), downward("right")
-    right = [
-        home_frame(body, "right"),
+    return [
         Keyframe(44, above, turned, NARROW),
         Keyframe(68, grasp, turned, NARROW),
         Keyframe(72, grasp, turned, NARROW),
@@ -115,9 +141,11 @@ def _handover(body: AlohaBody) -> tuple[Hands, Spans]:
         Keyframe(222, meet + _offset(0.12, 0.04), straight, OPEN),
         Keyframe(265, meet + _offset(0.12, 0.04), straight, CLOSED),
     ]
-    rolled = sideways_rolled()
-    left = [
-        home_frame(body, "left"),
+
+
+def _left_hand_from_waiting() -> list[Keyframe]:
+    meet, rolled = _MEET_M, sideways_rolled()
+    return [
         Keyframe(56, meet + _offset(-0.16, 0.0), rolled, OPEN),
         Keyframe(146, meet + _offset(-0.12, 0.0), rolled, OPEN),
         Keyframe(168, meet, rolled, OPEN),
@@ -127,7 +155,66 @@ def _handover(body: AlohaBody) -> tuple[Hands, Spans]:
         Keyframe(245, meet + _offset(-0.08, 0.0), rolled, CLOSED),
         Keyframe(265, meet + _offset(-0.08, 0.0), rolled, CLOSED),
     ]
-    return {"left": left, "right": right}, ((52, 90), (150, 216))
+
+
+def _answer(body: AlohaBody, event: Event, hands: Hands, plan: Plan) -> Plan:
+    """Goes for what is asked after an event, out of the motion of the plan so far; the rest comes later by as much."""
+    step = event.step + REACTION_STEPS
+    target = body.episode.after(event).target
+    pose = event.pose if event.pose is not None else body.data.joint(f"{target}_joint").qpos
+    coming = _right_hand_from_above(pose)
+    now = _on_the_way(hands["right"], step)
+    above_old = hands["right"][1]
+    arm_now = plan.targets[step, 7:13]
+    is_low = step > above_old.step and now.position[2] < above_old.position[2] - _LOW_M
+    ready = step + (_LIFT_STEPS if is_low else 0)
+    arm_ready = plan.targets[above_old.step, 7:13] if is_low else arm_now
+    turn_rad = np.abs(_reach(body, "right", coming[0])[1] - arm_ready).max()
+    above_step = max(above_old.step, ready + int(max(_LEAST_TRAVEL_STEPS, np.ceil(_TRAVEL_STEPS_PER_RAD * turn_rad))))
+    delay = above_step - coming[0].step
+    right = [replace(now, step=ready), *_later(coming, delay)]
+    left = [*hands["left"][:2], *_later(hands["left"][2:], delay)]
+    length = right[-1].step + 1
+    left_joints = _joint_targets(body, "left", left, body.joint_positions()[:6], length)
+    right_joints = _joint_targets(body, "right", right, arm_ready, length)
+    lift = arm_now + _minimum_jerk(np.arange(ready - step) / _LIFT_STEPS)[:, None] * (arm_ready - arm_now)
+    lift = np.concatenate([lift, np.full((len(lift), 1), now.grip)], axis=1)
+    right_joints = _taken_over(plan.targets[:, 7:], step, np.concatenate([lift, right_joints]))
+    spans = [(begin, min(end, step)) for begin, end in _HANDOVER_SPANS if begin < step]
+    spans += [(begin + delay, end + delay) for begin, end in _HANDOVER_SPANS]
+    targets = np.concatenate([left_joints, right_joints], axis=1)
+    return Plan(targets, _careful(tuple(spans), length), ((step, plan.targets),))
+
+
+def _later(frames: list[Keyframe], steps: int) -> list[Keyframe]:
+    return [replace(frame, step=frame.step + steps) for frame in frames]
+
+
+def _on_the_way(frames: list[Keyframe], step: int) -> Keyframe:
+    """Where the hand is between its keyframes, as another one."""
+    positions, rotations = _curve(frames, np.array([step]))
+    grip = np.interp(step, [frame.step for frame in frames], [frame.grip for frame in frames])
+    return Keyframe(step, positions[0], rotations[0], float(grip))
+
+
+def _taken_over(old: np.ndarray, step: int, new: np.ndarray) -> np.ndarray:
+    """Joins two plans of a hand at a step, where the motion so far dies away on a quintic.
+
+    Args:
+        old: (any steps, 7) from step 0.
+        new: (steps, 7) from ``step``, where it has the same position but is at rest.
+    """
+    before = old[step - 1 : step + 2]
+    velocity = (before[2] - before[0]) / 2.0
+    acceleration = before[2] - 2.0 * before[1] + before[0]
+    s = np.arange(min(_TAKEOVER_STEPS, len(new))) / _TAKEOVER_STEPS
+    falling = (1.0 - s) ** 3
+    motion = np.outer(falling * s * (1.0 + 3.0 * s), velocity * _TAKEOVER_STEPS)
+    motion += np.outer(falling * s**2 / 2.0, acceleration * _TAKEOVER_STEPS**2)
+    motion[:, -1] = 0.0  # The gripper moves in straight lines.
+    joined = new.copy()
+    joined[: len(s)] += motion
+    return np.concatenate([old[:step], joined])
 
 
 def _insertion(body: AlohaBody) -> tuple[Hands, Spans]:
@@ -159,8 +246,9 @@ EXPERTS: Mapping[str, Callable[[AlohaBody], tuple[Hands, Spans]]] = {
     "aloha_transfer_cube": _handover,
     "aloha_language": _handover,
     "aloha_insertion": _insertion,
+    "aloha_nudged": _handover,
+    "aloha_switch": _handover,
 }
-_FREE_JOINT = {"red_box": "red_box_joint", "green_box": "green_box_joint", "blue_box": "blue_box_joint"}
 
 
 def _yaw_within_quarter(quaternion_wxyz: np.ndarray) -> float:
@@ -169,25 +257,34 @@ def _yaw_within_quarter(quaternion_wxyz: np.ndarray) -> float:
     return float((yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
 
-def _joint_targets(body: AlohaBody, side: str, frames: list[Keyframe], start: np.ndarray, length: int) -> np.ndarray:
-    """Keyframes of one hand to joint targets, (length, 7)."""
-    base = 0 if side == "left" else 8
-    seed = start.copy()
-    rolled = abs(frames[1].rotation[2, 1]) > 0.5
-    seed[base : base + 6] = _READY_ROLLED_RAD if rolled else _READY_RAD
-    arm = ArmKinematics(body.model, side, seed)
-    arm.solve(frames[1].position, frames[1].rotation, iterations=200)
+def _joint_targets(body: AlohaBody, side: str, frames: list[Keyframe], home: np.ndarray, length: int) -> np.ndarray:
+    """Keyframes of one hand to joint targets from the first one on, (length - first step, 7).
+
+    Args:
+        home: (6,) joints of the arm at the first keyframe.
+    """
+    arm, _ = _reach(body, side, frames[1])
     steps = np.arange(frames[1].step, length + _IK_STRIDE - 1, _IK_STRIDE)
     positions, rotations = _curve(frames, steps)
     angles = np.array([arm.solve(p, r) for p, r in zip(positions, rotations, strict=True)])
-    every = np.arange(length)
+    first, second = frames[0].step, frames[1].step
+    every = np.arange(first, length)
     # The way from home passes a straight wrist, where inverse kinematics would spin the forearm: interpolate joints.
-    leave = _minimum_jerk(every[: frames[1].step] / frames[1].step)[:, None]
-    home = start[base : base + 6]
+    leave = _minimum_jerk((every[: second - first] - first) / (second - first))[:, None]
     spline = CubicSpline(steps, angles, bc_type="clamped")
-    joints = np.concatenate([home + leave * (angles[0] - home), spline(every[frames[1].step :])])
+    joints = np.concatenate([home + leave * (angles[0] - home), spline(every[second - first :])])
     grip = np.interp(every, [frame.step for frame in frames], [frame.grip for frame in frames])
     return np.concatenate([joints, grip[:, None]], axis=1)
+
+
+def _reach(body: AlohaBody, side: str, frame: Keyframe) -> tuple[ArmKinematics, np.ndarray]:
+    """An arm that is at a keyframe, and its joints there, (6,)."""
+    base = 0 if side == "left" else 8
+    seed = body.data.qpos.copy()
+    rolled = abs(frame.rotation[2, 1]) > 0.5
+    seed[base : base + 6] = _READY_ROLLED_RAD if rolled else _READY_RAD
+    arm = ArmKinematics(body.model, side, seed)
+    return arm, arm.solve(frame.position, frame.rotation, iterations=200)
 
 
 def _curve(frames: list[Keyframe], steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -133,8 +133,11 @@ HELD_OUT: Mapping[str, tuple[str, ...]] = {
 PHRASE_SETS = ("plain", "train", "held_out")
 
 
-def draw(task: str, phrase_set: str, seed: int) -> str:
+def draw(task: str, phrase_set: str, seed: int, turn: int = 0) -> str:
     """Returns one sentence for a task.
+
+    Args:
+        turn: counts the sentences of one episode, so that a later one is drawn anew.
 
     Raises:
         WorldError: unknown task or phrase set.
@@ -142,7 +145,7 @@ def draw(task: str, phrase_set: str, seed: int) -> str:
     if task not in TASKS:
         raise WorldError(one_of("Task", task, TASKS))
     check_phrase_set(phrase_set)
-    rng = np.random.default_rng([seed, 11])
+    rng = np.random.default_rng([seed, 11, turn] if turn else [seed, 11])
     if phrase_set == "plain":
         return PLAIN[task]
     if phrase_set == "held_out":

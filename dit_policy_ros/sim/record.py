@@ -57,15 +57,23 @@ def record_episode(body: AlohaBody, seed: int, path: Path, phrase_set: str = "tr
     plan = plan_episode(body)
     noise = _disturbances(body, plan, seed) if disturb else np.zeros_like(plan.targets)
     cameras = tuple(body.robot.cameras)
-    metadata = EpisodeMetadata(instruction=body.instruction, world=body.world.name, seed=seed)
+    event = body.episode.event
+    surprises_ns = (body.start_ns + event.step * CONTROL_NS,) if event else ()
+    metadata = EpisodeMetadata(
+        instruction=body.instruction, world=body.world.name, seed=seed, surprises_ns=surprises_ns
+    )
+    replan_steps = {step for step, _ in plan.given_up}
+    said = None
     with EpisodeWriter(path, body.robot, metadata) as writer:
-        writer.instruction(body.now_ns(), body.instruction)
         for step in range(len(plan.targets) + HOLD_STEPS):
             now_ns = body.now_ns()
+            if body.instruction != said:
+                said = body.instruction
+                writer.instruction(now_ns, said)
             writer.clock(now_ns)
             with_images = (now_ns - body.start_ns) % CAMERA_PERIOD_NS == 0
             writer.observation(body.observe(cameras if with_images else ()))
-            if step % COMMAND_EVERY_STEPS == 0:
+            if step % COMMAND_EVERY_STEPS == 0 or step in replan_steps:
                 for name, trajectory in _commands(body, plan, step):
                     body.command(trajectory)
                     writer.command(name, now_ns, trajectory)
@@ -112,13 +120,14 @@ def _job(job: tuple[str, str, int, Path, str, bool]) -> Outcome:
 
 
 def _commands(body: AlohaBody, plan: Plan, step: int) -> Iterator[tuple[str, Trajectory]]:
-    """The coming part of the plan as one trajectory per controller; past its end the last target is repeated."""
-    index = np.minimum(np.arange(step, step + COMMAND_AHEAD_STEPS), len(plan.targets) - 1)
+    """The coming part of what is intended now, one trajectory per controller; past its end the last target repeats."""
+    targets = plan.intended_at(step)
+    index = np.minimum(np.arange(step, step + COMMAND_AHEAD_STEPS), len(targets) - 1)
     times_ns = body.now_ns() + CONTROL_NS * np.arange(COMMAND_AHEAD_STEPS, dtype=np.int64)
     names = body.joint_names
     for controller in body.robot.controllers:
         columns = [names.index(joint) for joint in controller.joints]
-        yield controller.name, Trajectory(controller.joints, times_ns, plan.targets[np.ix_(index, columns)])
+        yield controller.name, Trajectory(controller.joints, times_ns, targets[np.ix_(index, columns)])
 
 
 def _disturbances(body: AlohaBody, plan: Plan, seed: int) -> np.ndarray:

@@ -1,13 +1,14 @@
 """The simulated tasks: what stands on the table, what is asked, and when it counts as done.
 
 ``aloha_transfer_cube`` and ``aloha_insertion`` are gym-aloha's own, sampled and scored as there, so that published
-numbers compare. ``aloha_language`` puts three cubes on the same table and names one of them.
+numbers compare. ``aloha_language`` puts three cubes on the same table and names one of them. In ``aloha_nudged`` and
+``aloha_switch`` something changes on the way to the grasp: the one cube is displaced, or another one is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mujoco
 import numpy as np
@@ -21,8 +22,23 @@ CUBE_SEPARATION_M = 0.06
 """Least distance between two cube centres that still lets a finger pass between them."""
 CUBE_AREA = ((0.0, 0.2), (0.4, 0.6))
 """x and y ranges of cube centres, [m], as gym-aloha's."""
+LARGEST_NUDGE_M = 0.05
+EVENT_STEPS = (10, 50)
+"""First and last control step at which something changes. An expert would have its fingers around the cube at 68."""
 _SOCKETS = tuple(f"socket-{i}" for i in range(1, 5))
 """The four walls of the socket."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What changes during an episode. None leaves things as they are."""
+
+    step: int
+    """Control periods since the reset; what is observed from this instant on shows the change."""
+    pose: np.ndarray | None = None
+    """Where the target lies at rest from now on, (7,): x y z, quaternion w x y z."""
+    instruction: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,12 @@ class Episode:
     target: str
     """Geom name of the object to hand over, or 'red_peg'."""
     variation: Variation = field(default_factory=Variation)
+    event: Event | None = None
+    """What is going to change."""
+
+    def after(self, event: Event) -> Episode:
+        """Returns the episode with what is asked once an event has happened."""
+        return replace(self, instruction=event.instruction or self.instruction, target=event.target or self.target)
 
 
 @dataclass(frozen=True)
@@ -50,11 +72,15 @@ class World:
     """Touching geom pairs to gym-aloha's reward 0..4."""
     is_strict: Callable[[frozenset[tuple[str, str]], Episode], bool]
     """Whether the end state counts as a success that a person would accept."""
-    task: Callable[[int], str]
-    """Seed to the task of ``phrases.TASKS`` that is asked."""
+    tasks: Callable[[int], tuple[str, ...]]
+    """Seed to the tasks of ``phrases.TASKS`` that are asked, one after the other."""
     episode_steps: int = 400
     """Length in control steps of 20 ms, as in ACT's evaluation."""
     max_reward: int = 4
+
+    def task(self, seed: int) -> str:
+        """Returns the task of ``phrases.TASKS`` that is asked first."""
+        return self.tasks(seed)[0]
 
 
 def find_world(name: str) -> World:
@@ -95,8 +121,40 @@ def _sample_language(seed: int, phrase_set: str) -> Episode:
     return Episode(seed, np.concatenate(poses), instruction, f"{colour}_box", Variation.draw(rng))
 
 
-def _asked_colour(seed: int) -> str:
-    return _sample_language(seed, "plain").target.removesuffix("_box")
+def _sample_nudged(seed: int, phrase_set: str) -> Episode:
+    episode = _sample_transfer(seed, phrase_set)
+    rng = np.random.default_rng([seed, 17])
+    step = _draw_step(rng)
+    low, high = np.array(CUBE_AREA).T
+    while True:
+        distance, direction = LARGEST_NUDGE_M * np.sqrt(rng.uniform()), rng.uniform(0.0, 2.0 * np.pi)
+        centre = episode.objects[:2] + distance * np.array([np.cos(direction), np.sin(direction)])
+        if (centre >= low).all() and (centre <= high).all():
+            break
+    pose = np.array([*centre, scene.CUBE_HALF_SIZE_M, *episode.objects[3:]])
+    return replace(episode, event=Event(step, pose=pose))
+
+
+def _sample_switch(seed: int, phrase_set: str) -> Episode:
+    episode = _sample_language(seed, phrase_set)
+    rng = np.random.default_rng([seed, 19])
+    step = _draw_step(rng)
+    colour = str(rng.choice([name for name in scene.CUBE_COLOURS if f"{name}_box" != episode.target]))
+    instruction = phrases.draw(colour, phrase_set, seed, turn=1)
+    return replace(episode, event=Event(step, instruction=instruction, target=f"{colour}_box"))
+
+
+def _draw_step(rng: np.random.Generator) -> int:
+    return int(rng.integers(EVENT_STEPS[0], EVENT_STEPS[1] + 1))
+
+
+def _asked_colour(seed: int) -> tuple[str, ...]:
+    return (_sample_language(seed, "plain").target.removesuffix("_box"),)
+
+
+def _asked_colours(seed: int) -> tuple[str, ...]:
+    episode = _sample_switch(seed, "plain")
+    return tuple(target.removesuffix("_box") for target in (episode.target, episode.event.target))
 
 
 def _cube_reward(touching: frozenset[tuple[str, str]], episode: Episode) -> int:
@@ -155,7 +213,7 @@ WORLDS: Mapping[str, World] = {
             sample=_sample_transfer,
             reward=_cube_reward,
             is_strict=_cube_strict,
-            task=lambda seed: "transfer",
+            tasks=lambda seed: ("transfer",),
         ),
         World(
             name="aloha_insertion",
@@ -163,7 +221,7 @@ WORLDS: Mapping[str, World] = {
             sample=_sample_insertion,
             reward=_insertion_reward,
             is_strict=_insertion_strict,
-            task=lambda seed: "insertion",
+            tasks=lambda seed: ("insertion",),
         ),
         World(
             name="aloha_language",
@@ -171,7 +229,25 @@ WORLDS: Mapping[str, World] = {
             sample=_sample_language,
             reward=_cube_reward,
             is_strict=_cube_strict,
-            task=_asked_colour,
+            tasks=_asked_colour,
+        ),
+        World(
+            name="aloha_nudged",
+            make_model=scene.transfer_cube_model,
+            sample=_sample_nudged,
+            reward=_cube_reward,
+            is_strict=_cube_strict,
+            tasks=lambda seed: ("transfer",),
+            episode_steps=500,
+        ),
+        World(
+            name="aloha_switch",
+            make_model=scene.three_cubes_model,
+            sample=_sample_switch,
+            reward=_cube_reward,
+            is_strict=_cube_strict,
+            tasks=_asked_colours,
+            episode_steps=500,
         ),
     )
 }

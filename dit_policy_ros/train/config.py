@@ -48,6 +48,14 @@ class TrainConfig:
     """Weight of the auxiliary loss: from the words alone, which of these is asked for."""
     grasp_loss: float = 1.0
     """Weight of the auxiliary loss: from the slow features alone, the joints at the coming grasp."""
+    locate_steps: int = 3000
+    """The first steps teach System 2 alone, on scenes with known places; none where there are no such scenes."""
+    locate_batch: int = 64
+    """Scenes in such a step."""
+    scenes: int = 16
+    """Scenes in every later step."""
+    place_loss: float = 1.0
+    """Weight of the loss: from the slow features alone, where what is asked for lies."""
     unknown_words: float = 0.05
     """Share of words replaced by ones that mean nothing."""
 

@@ -1,4 +1,4 @@
-"""The loss of the dual-system policy: flow matching on what is not committed, and a hint for the slow features.
+"""The loss of the dual-system policy: flow matching on what is not committed, and hints for the slow features.
 
 Conditional flow matching with straight paths (Lipman et al., 2023): ``x_t = (1 - t) noise + t action`` and the network
 learns ``action - noise``. Committed actions stand clean in the input and count nothing in the loss.
@@ -12,16 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from dit_policy_ros.policy.dual_system import DualSystem, FastFeatures, SlowFeatures
+from dit_policy_ros.train.curriculum import Lesson
 from dit_policy_ros.train.samples import Batch
+from dit_policy_ros.train.scenes import PLACE_WIDTH, SceneBatch
+
+_PLACE_KNEE = 0.1
+"""Beyond this error, relative to half the table, the place loss grows in a line: a hidden object pulls no harder."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one step."""
+    """Scalars of one step, 0 where it taught no such thing."""
 
     flow: Tensor
     grasp: Tensor
     phrase: Tensor
+    place: Tensor
 
 
 class Objective(nn.Module):
@@ -32,10 +38,22 @@ class Objective(nn.Module):
         self.network = network
         self.phrase_head = nn.Linear(network.config.condition, phrase_groups)
         self.grasp_head = nn.Linear(network.config.width, network.config.joints)
+        self.place_head = nn.Linear(network.config.width, PLACE_WIDTH)
         self._flow_samples = flow_samples
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def forward(self, lesson: Lesson, generator: torch.Generator) -> Losses:
         """Draws noises and flow times, and returns the losses."""
+        zero = self.place_head.weight.new_zeros(())
+        flow = grasp = phrase = place = zero
+        if lesson.batch is not None:
+            flow, grasp = self._act_losses(lesson.batch, generator)
+            phrase = self._phrase_loss(self.network.text(lesson.batch.phrases), lesson.batch.phrase_groups)
+        if lesson.scenes is not None:
+            place, same = self._scene_losses(lesson.scenes)
+            phrase = phrase + same
+        return Losses(flow, grasp, phrase, place)
+
+    def _act_losses(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         slow = self.network.encode(batch.slow_image, batch.hashed)
         fast = self.network.look(slow, batch.fast_images, batch.state, batch.age_s)
         actions, committed = self._repeat(batch.actions), self._repeat(batch.committed)
@@ -44,19 +62,24 @@ class Objective(nn.Module):
         mixed = (1 - t)[:, None, None] * noise + t[:, None, None] * actions
         x = torch.where(committed[..., None], actions, mixed)
         velocity = self.network.velocity(self._repeat_slow(slow), self._repeat_fast(fast), x, t, committed)
-        wanted = (~committed[..., None]).float()
+        wanted = (~committed & self._repeat(batch.foreseeable))[..., None].float()
         error = (velocity.float() - (actions - noise)).square() * wanted
-        flow = error.sum() / (wanted.sum() * actions.shape[-1])
+        flow = error.sum() / (wanted.sum() * actions.shape[-1]).clamp(min=1)
         miss = (self.grasp_head(slow.summary).float() - batch.grasp).square() * batch.grasp_known
         grasp = miss.sum() / batch.grasp_known.sum().clamp(min=1)
-        return Losses(flow, grasp, self._phrase_loss(batch))
+        return flow, grasp
 
-    def _phrase_loss(self, batch: Batch) -> Tensor:
-        known = batch.phrase_groups >= 0
+    def _scene_losses(self, scenes: SceneBatch) -> tuple[Tensor, Tensor]:
+        slow = self.network.encode(scenes.images, scenes.hashed)
+        guess = self.place_head(slow.summary).float()
+        miss = nn.functional.smooth_l1_loss(guess, scenes.places, reduction="none", beta=_PLACE_KNEE) * scenes.known
+        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(slow.instruction, scenes.groups)
+
+    def _phrase_loss(self, instructions: Tensor, groups: Tensor) -> Tensor:
+        known = groups >= 0
         if not bool(known.any()):
-            return batch.actions.new_zeros(())
-        guess = self.phrase_head(self.network.text(batch.phrases[known])).float()
-        return nn.functional.cross_entropy(guess, batch.phrase_groups[known])
+            return instructions.new_zeros(())
+        return nn.functional.cross_entropy(self.phrase_head(instructions[known]).float(), groups[known])
 
     def _repeat(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self._flow_samples, dim=0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from dit_policy_ros.policy.checkpoint import save_dual_policy
 from dit_policy_ros.policy.dual_policy import DualPolicyConfig, Range
 from dit_policy_ros.robot import RobotSpec, load_robot
 from dit_policy_ros.train.config import TrainConfig, load_train_config
+from dit_policy_ros.train.curriculum import Curriculum
 from dit_policy_ros.train.samples import BatchSource, Rephrase
+from dit_policy_ros.train.scenes import Scenes, SceneSource
 from dit_policy_ros.train.trainer import Progress, averaged_network, start_run, train
 
 _NARROWEST = 0.02
@@ -37,8 +40,13 @@ def run_recipe(
     device: str,
     rephrase: Rephrase | None,
     on_progress: Callable[[Progress], None] | None = None,
+    make_scenes: Callable[[Dataset, TrainConfig], Sequence[Scenes]] | None = None,
 ) -> None:
     """Trains a policy and writes it to ``out``; goes on where an earlier call stopped.
+
+    Args:
+        make_scenes: gives scenes like those of the recordings, for System 2 to learn to find things in; without any
+            that part of the run is left out.
 
     Raises:
         ConfigError: the recipe is malformed or does not fit the robot.
@@ -54,26 +62,29 @@ def run_recipe(
     dataset = load_dataset(folders, robot, CacheConfig(views), cache, workers=os.cpu_count() or 1)
     states, actions = (_range(summary) for summary in dataset.statistics())
     shares = _shares(dataset, folders, weights)
+    scenes = tuple(make_scenes(dataset, config)) if make_scenes else ()
+    if not scenes:
+        config = replace(config, locate_steps=0, scenes=0)
     state = start_run(config, seed)
     if state.load(out / "training"):
         print(f"Going on at step {state.step}.")
     bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")
 
     def report(progress: Progress) -> None:
-        bar.set_postfix_str(
-            f"flow {progress.flow:.4f} grasp {progress.grasp:.4f} phrase {progress.phrase:.3f}", refresh=False
-        )
+        losses = (f"{name} {value:.4f}" for name, value in vars(progress).items() if name != "step")
+        bar.set_postfix_str(" ".join(losses), refresh=False)
         bar.update(progress.step - bar.n)
         if on_progress is not None:
             on_progress(progress)
 
-    def make_source(source_seed: int) -> BatchSource:
-        return BatchSource(dataset, config, states, actions, _grippers(robot), shares, rephrase, source_seed)
+    def make_curriculum(lesson_seed: int, step: int) -> Curriculum:
+        source = BatchSource(dataset, config, states, actions, _grippers(robot), shares, rephrase, lesson_seed)
+        return Curriculum(source, SceneSource(scenes, config, lesson_seed) if scenes else None, config, step)
 
-    train(state, config, make_source, steps, seed, out / "training", report, device)
+    train(state, config, make_curriculum, steps, seed, out / "training", report, device)
     bar.close()
     policy = DualPolicyConfig(robot.names, config.slow_camera, config.fast_cameras, states, actions, config.network)
-    notes = _notes(dataset, config, steps, seed, state.seconds)
+    notes = _notes(dataset, sum(len(kind.images) for kind in scenes), config, steps, seed, state.seconds)
     save_dual_policy(out, policy, averaged_network(state), notes)
     print(f"Wrote the policy to {out}. Try it: python -m dit_policy_ros evaluate --policy {out} --help")
 
@@ -103,10 +114,11 @@ def _grippers(robot: RobotSpec) -> dict[int, tuple[int, ...]]:
     return grippers
 
 
-def _notes(dataset: Dataset, config: TrainConfig, steps: int, seed: int, seconds: float) -> dict:
+def _notes(dataset: Dataset, scenes: int, config: TrainConfig, steps: int, seed: int, seconds: float) -> dict:
     return {
         "package_version": __version__,
         "episodes": len(dataset.episodes),
+        "scenes": scenes,
         "steps": steps,
         "seed": seed,
         "training_minutes": round(seconds / 60.0, 1),

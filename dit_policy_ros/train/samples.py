@@ -16,8 +16,9 @@ from torch import Tensor
 from dit_policy_ros.data.dataset import Dataset
 from dit_policy_ros.data.episode_cache import EpisodeArrays
 from dit_policy_ros.policy.dual_policy import Range, image_tensor
-from dit_policy_ros.policy.text import BUCKETS, hash_words
+from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.train.config import TrainConfig
+from dit_policy_ros.train.perturb import forget_words, jitter
 from dit_policy_ros.types import nanoseconds, seconds
 
 NO_GROUP = -100
@@ -33,8 +34,8 @@ class Phrase:
     """Number shared by all sentences that ask for the same."""
 
 
-Rephrase = Callable[[EpisodeArrays, np.random.Generator], Phrase]
-"""Another sentence for an episode."""
+Rephrase = Callable[[EpisodeArrays, int, np.random.Generator], Phrase]
+"""Another sentence for one of an episode's instructions, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Batch:
     """(B, horizon, joints)."""
     committed: Tensor
     """(B, horizon) bool."""
+    foreseeable: Tensor
+    """(B, horizon) bool, actions that what is seen can tell: none after a surprise later than the slow image."""
     grasp: Tensor
     """(B, joints), joint targets at the next closing of each arm's gripper."""
     grasp_known: Tensor
@@ -101,18 +104,19 @@ class BatchSource:
         config = self._config
         picks = self._rng.choice(len(self._episodes), config.batch, p=self._shares)
         rows = [self._draw_one(int(pick)) for pick in picks]
-        slow, fast, hashed, state, age, actions, committed, grasp, known = zip(*rows, strict=True)
-        slow_image = self._jitter(image_tensor(np.stack(slow)))
-        fast_images = self._jitter(image_tensor(np.stack(fast)))
+        slow, fast, hashed, state, age, actions, committed, foreseeable, grasp, known = zip(*rows, strict=True)
+        slow_image = jitter(image_tensor(np.stack(slow)), config.brightness, self._rng)
+        fast_images = jitter(image_tensor(np.stack(fast)), config.brightness, self._rng)
         noise = self._rng.normal(0.0, config.state_noise, (config.batch, len(state[0])))
         return Batch(
             slow_image=slow_image,
             fast_images=fast_images,
-            hashed=self._forget_words(torch.stack(hashed)),
+            hashed=forget_words(torch.stack(hashed), config.unknown_words, self._rng),
             state=_tensor(self._states.normalise(np.stack(state)) + noise),
             age_s=_tensor(np.array(age)),
             actions=_tensor(self._actions.normalise(np.stack(actions))),
             committed=torch.from_numpy(np.stack(committed)),
+            foreseeable=torch.from_numpy(np.stack(foreseeable)),
             grasp=_tensor(self._actions.normalise(np.stack(grasp))),
             grasp_known=torch.from_numpy(np.stack(known)),
             **self._draw_phrases(),
@@ -120,12 +124,15 @@ class BatchSource:
 
     def _draw_phrases(self) -> dict[str, Tensor]:
         picks = self._rng.choice(len(self._episodes), self._config.phrases)
-        drawn = [self._phrase(self._episodes[pick]) for pick in picks]
-        hashed = self._forget_words(torch.stack([hash_words(phrase.text) for phrase in drawn]))
+        drawn = [self._phrase(self._episodes[pick], 0) for pick in picks]
+        hashed = torch.stack([hash_words(phrase.text) for phrase in drawn])
+        hashed = forget_words(hashed, self._config.unknown_words, self._rng)
         return {"phrases": hashed, "phrase_groups": torch.tensor([phrase.group for phrase in drawn])}
 
-    def _phrase(self, episode: EpisodeArrays) -> Phrase:
-        return self._rephrase(episode, self._rng) if self._rephrase else Phrase(episode.instruction)
+    def _phrase(self, episode: EpisodeArrays, index: int) -> Phrase:
+        if self._rephrase is not None:
+            return self._rephrase(episode, index, self._rng)
+        return Phrase(episode.instructions[index][1] if episode.instructions else episode.instruction)
 
     def _draw_one(self, pick: int) -> tuple:
         config, episode, rng = self._config, self._episodes[pick], self._rng
@@ -142,15 +149,16 @@ class BatchSource:
         times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
         times, targets, known = self._grasps[pick]
         coming = min(int(np.searchsorted(times, slow_ns, side="right")), len(times) - 1)
-        seen = known[coming] & (times[coming] > slow_ns)
+        seen = known[coming] & (times[coming] > slow_ns) & episode.foreseeable(slow_ns, times[[coming]])
         return (
             slow,
             np.stack(fast),
-            hash_words(self._phrase(episode).text),
+            hash_words(self._phrase(episode, episode.instruction_index_at(slow_ns)).text),
             episode.positions_at(np.array([now_ns]))[0],
             age_s,
             episode.targets_at(times_ns),
             committed,
+            episode.foreseeable(slow_ns, times_ns),
             targets[coming],
             seen,
         )
@@ -169,20 +177,6 @@ class BatchSource:
         index = max(int(np.searchsorted(stamps, at_ns, side="right")) - 1, 0)
         frames, offsets = self._frames[camera]
         return frames[offsets[pick] + index], int(stamps[index])
-
-    def _jitter(self, images: Tensor) -> Tensor:
-        """Changes brightness and contrast of each image, values stay around -1..1."""
-        shape = (*images.shape[:-3], 1, 1, 1)
-        size = self._config.brightness
-        gain = _tensor(1.0 + self._rng.uniform(-size, size, shape))
-        shift = _tensor(self._rng.uniform(-size, size, shape))
-        return images * gain + shift
-
-    def _forget_words(self, hashed: Tensor) -> Tensor:
-        """Replaces some words by random pieces."""
-        forget = torch.from_numpy(self._rng.random(hashed.shape[:2]) < self._config.unknown_words)
-        strange = torch.from_numpy(self._rng.integers(1, BUCKETS, hashed.shape))
-        return torch.where(forget[..., None] & (hashed != 0), strange, hashed)
 
 
 def _coming_grasps(

@@ -1,6 +1,6 @@
 """The one recipe: draw a batch, take a step, average the weights, save now and then.
 
-A second thread draws the next batches while a step runs; nothing else is shared between the two.
+A second thread draws the next lessons while a step runs; nothing else is shared between the two.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dit_policy_ros.policy.dual_system import DualSystem
 from dit_policy_ros.train.config import TrainConfig
+from dit_policy_ros.train.curriculum import Curriculum, Lesson
 from dit_policy_ros.train.objective import Objective
 from dit_policy_ros.train.run_state import RunState
-from dit_policy_ros.train.samples import Batch, BatchSource
 
 SAVE_EVERY_STEPS = 250
 _PREFETCH = 4
@@ -35,10 +34,15 @@ class Progress:
     flow: float
     grasp: float
     phrase: float
+    place: float
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine to 1 % of the peak at the last step."""
+    """Linear warm-up, then a cosine to 1 % of the peak at the last step; the same again for either part of a run."""
+    if step < config.locate_steps:
+        steps = config.locate_steps
+    else:
+        step, steps = step - config.locate_steps, steps - config.locate_steps
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)
@@ -59,7 +63,7 @@ def start_run(config: TrainConfig, seed: int) -> RunState:
 def train(
     state: RunState,
     config: TrainConfig,
-    make_source: Callable[[int], BatchSource],
+    make_curriculum: Callable[[int, int], Curriculum],
     steps: int,
     seed: int,
     directory: Path,
@@ -69,7 +73,7 @@ def train(
     """Trains until ``steps``, from wherever ``state`` stands, and saves the state.
 
     Args:
-        make_source: seed to a source of batches; called once, with a seed that differs after a resumption.
+        make_curriculum: seed and first step to the lessons; called once, with a seed that differs after a resumption.
         report: told after every step.
         device: where to compute, 'cpu' or 'cuda'.
     """
@@ -77,15 +81,16 @@ def train(
     for moments in state.optimizer.state.values():
         moments.update({key: value.to(device) for key, value in moments.items() if key != "step"})
     generator = torch.Generator().manual_seed(seed + state.step)
-    smooth: list[tuple[float, float, float]] = []
-    for batch in _prefetched(make_source(seed + state.step), steps - state.step):
+    smooth: list[tuple[float, ...]] = []
+    for lesson in _prefetched(make_curriculum(seed + state.step, state.step), steps - state.step):
         begin = time.monotonic()
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step, steps, config)
         # For a few dozen tokens on a CPU, the plain form is a third faster than the fused one's backward pass.
         with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            losses = state.objective(_to(batch, device), generator)
-            loss = losses.flow + config.grasp_loss * losses.grasp + config.phrase_loss * losses.phrase
+            losses = state.objective(_to(lesson, device), generator)
+            loss = losses.flow + config.grasp_loss * losses.grasp
+            loss = loss + config.phrase_loss * losses.phrase + config.place_loss * losses.place
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.objective.parameters(), 1.0)
@@ -93,7 +98,7 @@ def train(
         _move_average(state, config.average_decay)
         state.step += 1
         state.seconds += time.monotonic() - begin
-        smooth = [*smooth[-49:], (losses.flow.item(), losses.grasp.item(), losses.phrase.item())]
+        smooth = [*smooth[-49:], tuple(value.item() for value in vars(losses).values())]
         report(Progress(state.step, *(sum(column) / len(smooth) for column in zip(*smooth, strict=True))))
         if state.step % SAVE_EVERY_STEPS == 0 or state.step == steps:
             state.save(directory)
@@ -114,8 +119,8 @@ def _move_average(state: RunState, decay: float) -> None:
         state.average[name] = state.average[name].to(value.device).lerp_(value, 1.0 - decay)
 
 
-def _prefetched(source: BatchSource, count: int) -> Iterator[Batch]:
-    """Yields batches drawn by another thread; an error there is raised here."""
+def _prefetched(source: Curriculum, count: int) -> Iterator[Lesson]:
+    """Yields lessons drawn by another thread; an error there is raised here."""
     ready: queue.Queue = queue.Queue(_PREFETCH)
     stop = threading.Event()
 
@@ -147,8 +152,11 @@ def _prefetched(source: BatchSource, count: int) -> Iterator[Batch]:
         thread.join()
 
 
-def _to(batch: Batch, device: str) -> Batch:
+def _to(lesson: Lesson, device: str) -> Lesson:
     if device == "cpu":
-        return batch
-    moved: dict[str, Tensor] = {name: value.to(device) for name, value in vars(batch).items()}
-    return Batch(**moved)
+        return lesson
+    scenes, batch = (
+        None if part is None else type(part)(**{name: value.to(device) for name, value in vars(part).items()})
+        for part in (lesson.scenes, lesson.batch)
+    )
+    return Lesson(scenes, batch)

@@ -71,7 +71,9 @@ def test_same_seed_same_world_other_seed_other_world(robot):
 
 
 def test_unknown_world_lists_the_known(robot):
-    with pytest.raises(WorldError, match="aloha_insertion, aloha_language, aloha_transfer_cube"):
+    with pytest.raises(
+        WorldError, match="aloha_insertion, aloha_language, aloha_nudged, aloha_switch, aloha_transfer_cube"
+    ):
         AlohaBody("aloha_pour_tea", robot)
 
 
@@ -115,3 +117,34 @@ def test_a_program_that_forgets_to_close_a_body_ends_quietly():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stderr == ""
+
+
+def test_a_nudge_happens_at_its_step(robot):
+    body = AlohaBody("aloha_nudged", robot)
+    body.reset(5)
+    event, cube = body.episode.event, body.data.joint("red_box_joint")
+    lain = None
+    for _ in range(event.step):
+        lain = cube.qpos[:2].copy()
+        body.step()
+    assert body.steps == event.step
+    np.testing.assert_allclose(lain, body.episode.objects[:2], atol=1e-4)
+    np.testing.assert_array_equal(cube.qpos, event.pose)
+    np.testing.assert_array_equal(cube.qvel, np.zeros(6))
+    np.testing.assert_allclose(body.data.body("box").xpos, event.pose[:3], atol=1e-12)
+    for _ in range(30):
+        body.step()
+    np.testing.assert_allclose(cube.qpos[:3], event.pose[:3], atol=1e-3)
+    body.close()
+
+
+def test_a_switch_changes_instruction_and_score_at_its_step(robot):
+    body = AlohaBody("aloha_switch", robot)
+    for _ in range(2):
+        body.reset(5)
+        first, event = body.episode, body.episode.event
+        for _ in range(event.step):
+            assert (body.instruction, body.episode.target) == (first.instruction, first.target)
+            body.step()
+        assert (body.instruction, body.episode.target) == (event.instruction, event.target)
+    body.close()

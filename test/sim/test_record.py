@@ -72,6 +72,42 @@ def test_the_phrase_set_is_used(body, tmp_path):
     assert open_episode(tmp_path / "plain", body.robot).instruction == f"hand the {colour} cube to the left arm"
 
 
+def test_a_switch_says_both_instructions_and_commands_only_what_was_known(tmp_path):
+    body = AlohaBody("aloha_switch", load_robot("aloha"))
+    outcome = record_episode(body, SEED, tmp_path / "switch", disturb=False)
+    assert outcome.strict
+    episode = open_episode(tmp_path / "switch", body.robot)
+    body.rewind()
+    body.reset(SEED, "train")
+    event, plan, start_ns = body.episode.event, plan_episode(body), body.start_ns
+    event_ns = start_ns + event.step * CONTROL_NS
+    assert episode.instructions == ((start_ns, body.instruction), (event_ns, event.instruction))
+    assert episode.metadata.surprises_ns == (event_ns,)
+    ((replan_step, given_up),) = plan.given_up
+    replan_ns = start_ns + replan_step * CONTROL_NS
+    for controller in body.robot.controllers:
+        columns = [body.joint_names.index(joint) for joint in controller.joints]
+        sent = episode.commands[controller.name]
+        assert replan_ns in [command.sent_ns for command in sent]
+        for command in sent:
+            meant = given_up if command.sent_ns < replan_ns else plan.targets
+            steps = np.minimum((command.trajectory.times_ns - start_ns) // CONTROL_NS, len(meant) - 1)
+            np.testing.assert_allclose(command.trajectory.positions, meant[np.ix_(steps, columns)], atol=1e-9)
+    times_ns = start_ns + CONTROL_NS * np.arange(len(plan.targets))
+    np.testing.assert_allclose(episode.targets_at(times_ns), plan.targets, atol=1e-9)
+    body.close()
+
+
+def test_a_nudge_is_seen_and_noted(tmp_path):
+    body = AlohaBody("aloha_nudged", load_robot("aloha"))
+    assert record_episode(body, SEED, tmp_path / "nudged").strict
+    episode = open_episode(tmp_path / "nudged", body.robot)
+    assert len(episode.instructions) == 1
+    event_ns = episode.joints.times_ns[0] + CONTROL_NS * body.world.sample(SEED, "train").event.step
+    assert episode.metadata.surprises_ns == (event_ns,)
+    body.close()
+
+
 def test_a_failure_leaves_no_bag(body, tmp_path, monkeypatch):
     monkeypatch.setattr(record, "plan_episode", lambda body: plan_that_does_nothing(body))
     outcome = record_episode(body, SEED, tmp_path / "failed")

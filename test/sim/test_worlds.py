@@ -5,7 +5,14 @@ import pytest
 
 from dit_policy_ros.errors import WorldError
 from dit_policy_ros.sim import phrases, scene
-from dit_policy_ros.sim.worlds import CUBE_AREA, CUBE_SEPARATION_M, WORLDS, find_world
+from dit_policy_ros.sim.worlds import (
+    CUBE_AREA,
+    CUBE_SEPARATION_M,
+    EVENT_STEPS,
+    LARGEST_NUDGE_M,
+    WORLDS,
+    find_world,
+)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -45,6 +52,49 @@ def test_reward_follows_the_cube_from_table_to_left_hand():
     assert not world.is_strict(held - {(others[0], "table")}, episode), "another cube was lifted"
     wrong = frozenset({(other, "table") for other in (cube, others[1])} | {(others[0], left[1])})
     assert world.reward(wrong, episode) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_cube_is_nudged_within_reach(seed):
+    episode = WORLDS["aloha_nudged"].sample(seed, "train")
+    still = WORLDS["aloha_transfer_cube"].sample(seed, "train")
+    np.testing.assert_array_equal(episode.objects, still.objects)
+    assert episode.instruction == still.instruction
+    event = episode.event
+    assert EVENT_STEPS[0] <= event.step <= EVENT_STEPS[1]
+    assert 0.0 < np.linalg.norm(event.pose[:2] - episode.objects[:2]) <= LARGEST_NUDGE_M
+    for value, (low, high) in zip(event.pose, CUBE_AREA, strict=False):
+        assert low <= value <= high
+    assert episode.after(event).target == episode.target
+    again = WORLDS["aloha_nudged"].sample(seed, "train").event
+    np.testing.assert_array_equal(again.pose, event.pose)
+    assert again.step == event.step
+
+
+def test_nudges_fill_the_disc_and_the_time_before_the_grasp():
+    episodes = [WORLDS["aloha_nudged"].sample(seed, "plain") for seed in range(300)]
+    nudges = np.array([episode.event.pose[:2] - episode.objects[:2] for episode in episodes])
+    assert (np.abs(nudges.mean(axis=0)) < 0.006).all()
+    assert np.linalg.norm(nudges, axis=1).mean() == pytest.approx(LARGEST_NUDGE_M * 2 / 3, abs=0.004)
+    steps = [episode.event.step for episode in episodes]
+    assert (min(steps), max(steps)) == EVENT_STEPS
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_switch_asks_for_another_cube_of_the_same_table(seed):
+    world, language = WORLDS["aloha_switch"], WORLDS["aloha_language"]
+    episode, unswitched = world.sample(seed, "train"), language.sample(seed, "train")
+    np.testing.assert_array_equal(episode.objects, unswitched.objects)
+    assert (episode.instruction, episode.target) == (unswitched.instruction, unswitched.target)
+    event = episode.event
+    assert EVENT_STEPS[0] <= event.step <= EVENT_STEPS[1]
+    assert event.target != episode.target
+    assert world.tasks(seed) == (language.task(seed), event.target.removesuffix("_box"))
+    after = world.sample(seed, "plain").after(world.sample(seed, "plain").event)
+    assert after.instruction == f"hand the {world.tasks(seed)[1]} cube to the left arm"
+    left = frozenset({(after.target, "vx300s_left/10_left_gripper_finger")})
+    assert world.reward(left, after) == 4
+    assert world.reward(left, episode) == 0
 
 
 def test_unknown_world_and_phrases_name_the_known():

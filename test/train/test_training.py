@@ -1,5 +1,7 @@
 """Training: what a batch holds, that it learns, and that it resumes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,11 @@ from dit_policy_ros.policy.dual_policy import Range
 from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.train.config import TrainConfig, load_train_config
+from dit_policy_ros.train.curriculum import Curriculum, Lesson
+from dit_policy_ros.train.objective import Objective
 from dit_policy_ros.train.recipe import run_recipe
 from dit_policy_ros.train.samples import BatchSource, Phrase
+from dit_policy_ros.train.scenes import PLACE_WIDTH, Scenes, SceneSource
 from dit_policy_ros.train.trainer import learning_rate, start_run, train
 
 SPAN = Range(np.array([-1.0, 0.0]), np.array([1.0, 1.0]))
@@ -30,7 +35,7 @@ def dataset(recordings, tmp_path_factory):
 
 def make_source(dataset, recipe_file, seed=0, rephrase=None, **changes):
     config = load_train_config(recipe_file)
-    config = TrainConfig(**{**vars(config), **changes})
+    config = TrainConfig(**{**vars(config), "locate_steps": 0, **changes})
     shares = np.full(len(dataset.episodes), 1 / len(dataset.episodes))
     return BatchSource(dataset, config, SPAN, SPAN, {1: (0, 1)}, shares, rephrase, seed), config
 
@@ -63,11 +68,40 @@ def test_the_coming_grasp_is_where_the_hand_closes(dataset, recordings):
 
 
 def test_rephrasing_and_forgetting_words_change_the_instruction(dataset, recordings):
-    source, _ = make_source(dataset, recordings[2], rephrase=lambda episode, rng: Phrase("sing"), unknown_words=0.0)
+    source, _ = make_source(
+        dataset, recordings[2], rephrase=lambda episode, index, rng: Phrase("sing"), unknown_words=0.0
+    )
     assert all(torch.equal(row, hash_words("sing")) for row in source.draw().hashed)
     source, _ = make_source(dataset, recordings[2], unknown_words=1.0)
     assert not any(
         torch.equal(row, hash_words(f"go {word}")) for row in source.draw().hashed for word in ("up", "down")
+    )
+
+
+def test_what_nobody_could_foresee_is_not_taught(dataset, recordings):
+    def surprised(episode):
+        middle_ns = int(episode.times_ns[len(episode.times_ns) // 2])
+        said = ((int(episode.times_ns[0]), "go on"), (middle_ns, "turn"))
+        return replace(episode, instructions=said)
+
+    changed = replace(dataset, episodes=tuple(surprised(episode) for episode in dataset.episodes))
+    source, config = make_source(changed, recordings[2], batch=64, unknown_words=0.0)
+    batch = source.draw()
+    seen = batch.foreseeable
+    assert 0.2 < float(seen.float().mean()) < 0.95
+    assert bool((seen[:, 1:] <= seen[:, :-1]).all())
+    turned = torch.tensor([torch.equal(row, hash_words("turn")) for row in batch.hashed])
+    assert 5 < int(turned.sum()) < 60
+    assert bool(seen[turned].all())
+    assert not bool(seen[~turned].all())
+
+    objective = start_run(config, 0).objective
+    other = replace(batch, actions=torch.where(seen[..., None], batch.actions, batch.actions + 1.0))
+    hidden = replace(batch, committed=torch.zeros_like(batch.committed), actions=other.actions)
+    plain = replace(hidden, actions=batch.actions)
+    torch.nn.init.zeros_(objective.network.action_in.weight)  # so that an action is seen in the loss alone
+    torch.testing.assert_close(
+        *(objective(Lesson(None, b), torch.Generator().manual_seed(0)).flow for b in (hidden, plain))
     )
 
 
@@ -86,14 +120,78 @@ def test_equal_seeds_give_equal_batches(dataset, recordings):
         assert torch.equal(value, getattr(second, name)), name
 
 
-def test_learning_rate_rises_then_falls():
-    config = load_train_config("demo")
-    rates = [learning_rate(step, 1000, config) for step in range(1000)]
-    peak = int(np.argmax(rates))
-    assert peak in (config.warmup_steps - 1, config.warmup_steps)
-    assert rates[peak] == pytest.approx(config.learning_rate)
-    assert np.all(np.diff(rates[peak + 1 :]) < 0)
-    assert rates[-1] < 0.02 * config.learning_rate
+def test_learning_rate_rises_then_falls_in_either_part():
+    config = replace(load_train_config("demo"), locate_steps=400)
+    rates = np.array([learning_rate(step, 1400, config) for step in range(1400)])
+    for part in (rates[:400], rates[400:]):
+        peak = int(np.argmax(part))
+        assert peak in (config.warmup_steps - 1, config.warmup_steps)
+        assert part[peak] == pytest.approx(config.learning_rate)
+        assert np.all(np.diff(part[peak + 1 :]) < 0)
+        assert part[-1] < 0.02 * config.learning_rate
+
+
+@pytest.fixture(scope="module")
+def spots():
+    """A bright spot on grey and a dark one; either can be asked for."""
+    rng = np.random.default_rng(0)
+    images = np.full((400, 16, 16, 3), 128, np.uint8)
+    places = np.full((400, 2, PLACE_WIDTH), np.nan, np.float32)
+    for index in range(400):
+        cells = rng.choice(64, 2, replace=False)
+        for asked, value in enumerate((255, 0)):
+            y, x = divmod(int(cells[asked]), 8)
+            images[index, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2] = value
+            places[index, asked, :2] = (x - 3.5) / 4, (y - 3.5) / 4
+    ask = tuple(
+        lambda rng, word=word, group=group: Phrase(word, group) for group, word in enumerate(("white", "black"))
+    )
+    return Scenes(images, ask, places)
+
+
+def test_scenes_pair_each_question_with_its_own_answer(recordings, spots):
+    config = replace(load_train_config(recordings[2]), unknown_words=0.0, brightness=0.0)
+    batch = SceneSource((spots,), config, 0).draw(64)
+    for image, hashed, group, place in zip(batch.images, batch.hashed, batch.groups, batch.places, strict=True):
+        assert torch.equal(hashed, hash_words(("white", "black")[group]))
+        column, row = ((place[:2] * 4 + 3.5) * 2).round().long()
+        assert float(image[0, row, column]) == pytest.approx((1.0, -1.0)[group], abs=0.01)
+    assert set(batch.groups.tolist()) == {0, 1}
+    assert bool(batch.known[:, :2].all())
+    assert not bool(batch.known[:, 2:].any())
+    assert bool((batch.places[:, 2:] == 0).all())
+
+
+def test_a_curriculum_locates_first_and_keeps_it_up(dataset, recordings, spots):
+    source, config = make_source(dataset, recordings[2], locate_steps=3, locate_batch=10, scenes=4)
+    lessons = Curriculum(source, SceneSource((spots,), config, 0), config, step=1)
+    drawn = [lessons.draw() for _ in range(4)]
+    assert [lesson.batch is None for lesson in drawn] == [True, True, False, False]
+    assert [len(lesson.scenes.images) for lesson in drawn] == [10, 10, 4, 4]
+    never = replace(config, locate_steps=0, scenes=0)
+    assert Curriculum(source, SceneSource((spots,), never, 0), never, 0).draw().scenes is None
+    alone = Curriculum(source, None, config, 0).draw()
+    assert alone.scenes is None
+    assert alone.batch is not None
+
+
+def test_system_2_learns_to_find_what_is_asked_for(recordings, spots, tmp_path):
+    config = replace(load_train_config(recordings[2]), locate_steps=300, locate_batch=32, learning_rate=0.005)
+    state = start_run(config, 0)
+    losses = []
+
+    def lessons(seed, step):
+        return Curriculum(None, SceneSource((spots,), config, seed), config, step)
+
+    train(state, config, lessons, 300, 0, tmp_path, losses.append)
+    assert losses[-1].place < 0.3 * losses[0].place
+    assert losses[-1].flow == 0.0
+    other = SceneSource((spots,), replace(config, brightness=0.0, unknown_words=0.0), 99).draw(100)
+    with torch.inference_mode():
+        objective: Objective = state.objective.eval()
+        guess = objective.place_head(objective.network.encode(other.images, other.hashed).summary)
+    miss = (guess - other.places)[:, :2].abs().mean()
+    assert float(miss) < 0.5 * float(other.places[:, :2].abs().mean())
 
 
 def test_it_learns_and_the_policy_obeys_the_instruction(recordings, tmp_path):
@@ -121,7 +219,7 @@ def test_an_interrupted_run_goes_on(recordings, tmp_path, dataset):
     train(
         state,
         config,
-        lambda seed: make_source(dataset, recordings[2], seed)[0],
+        lambda seed, step: Curriculum(make_source(dataset, recordings[2], seed)[0], None, config, step),
         3,
         0,
         tmp_path,
@@ -138,7 +236,7 @@ def test_an_interrupted_run_goes_on(recordings, tmp_path, dataset):
     train(
         again,
         config,
-        lambda seed: make_source(dataset, recordings[2], seed)[0],
+        lambda seed, step: Curriculum(make_source(dataset, recordings[2], seed)[0], None, config, step),
         5,
         0,
         tmp_path,

@@ -1,0 +1,37 @@
+"""In which order a run learns: first where things are, then to act without forgetting it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dit_policy_ros.train.config import TrainConfig
+from dit_policy_ros.train.samples import Batch, BatchSource
+from dit_policy_ros.train.scenes import SceneBatch, SceneSource
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one step learns from; at least one of the two is there."""
+
+    scenes: SceneBatch | None
+    batch: Batch | None
+
+
+class Curriculum:
+    """Hands out lessons in order."""
+
+    def __init__(self, source: BatchSource, scenes: SceneSource | None, config: TrainConfig, step: int) -> None:
+        """Begins at ``step``. Without scenes every lesson is one of acting."""
+        self._source, self._scenes = source, scenes
+        self._config = config
+        self._step = step
+
+    def draw(self) -> Lesson:
+        """Returns the next lesson."""
+        config, locating = self._config, self._step < self._config.locate_steps
+        self._step += 1
+        if self._scenes is None:
+            return Lesson(None, self._source.draw())
+        if locating:
+            return Lesson(self._scenes.draw(config.locate_batch), None)
+        return Lesson(self._scenes.draw(config.scenes) if config.scenes else None, self._source.draw())
