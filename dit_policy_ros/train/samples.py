@@ -69,7 +69,7 @@ class Batch:
 
 
 class BatchSource:
-    """All frames in memory, and the arithmetic of drawing from them. Equal seeds give equal batches."""
+    """The arithmetic of drawing from recordings. Equal seeds give equal batches."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class BatchSource:
         rephrase: Rephrase | None,
         seed: int,
     ) -> None:
-        """Loads the frames.
+        """Opens the frames.
 
         Args:
             grippers: column of each gripper to the columns of its arm, gripper included.
@@ -95,8 +95,9 @@ class BatchSource:
         self._shares = shares
         self._rephrase = rephrase
         self._rng = np.random.default_rng(seed)
-        cameras = (config.slow_camera, *config.fast_cameras)
-        self._frames = {camera.name: dataset.stack(camera.name) for camera in cameras}
+        names = [camera.name for camera in (config.slow_camera, *config.fast_cameras)]
+        # Mapped from disk: hours of recordings do not fit in memory, and what is drawn often stays there anyway.
+        self._frames = {name: [episode.frames(name) for episode in dataset.episodes] for name in names}
         self._grasps = [_coming_grasps(episode, grippers) for episode in dataset.episodes]
 
     def draw(self) -> Batch:
@@ -175,8 +176,7 @@ class BatchSource:
         """The newest frame at or before an instant, or the first one, and its stamp."""
         stamps = self._episodes[pick].image_stamps_ns[camera]
         index = max(int(np.searchsorted(stamps, at_ns, side="right")) - 1, 0)
-        frames, offsets = self._frames[camera]
-        return frames[offsets[pick] + index], int(stamps[index])
+        return self._frames[camera][pick][index], int(stamps[index])
 
 
 def _coming_grasps(
