@@ -3,8 +3,22 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "dit_policy_ros"
-COMMANDS = ("bench", "convert", "demo", "evaluate", "inspect", "record", "replay", "train", "verify")
-NODES = ("dit_node", "executor_node", "recorder_node", "sim_node", "vlm_node")
+COMMANDS = (
+    "bench",
+    "compare",
+    "convert",
+    "demo",
+    "evaluate",
+    "export",
+    "import",
+    "inspect",
+    "play",
+    "record",
+    "replay",
+    "train",
+    "verify",
+)
+NODES = ("dit_node", "executor_node", "kinematics_node", "policy_node", "recorder_node", "sim_node", "vlm_node")
 
 
 def share_files(folder):
@@ -56,8 +70,11 @@ setup(
         ],
         "sim": ["mujoco>=3.3,<3.9", "gym-aloha>=0.1.3", "mink>=0.0.11", "scipy>=1.10"],
         "bags": ["rosbags>=0.10", "apsw>=3.40", "lz4>=4.3", "backports.zstd; python_version < '3.14'"],
-        "encoders": ["transformers>=4.56", "sentencepiece>=0.2", "pillow>=9.5"],
-        "report": ["matplotlib>=3.7", "imageio-ffmpeg>=0.5", "pillow>=9.5"],
+        "lerobot": ["av>=12.0", "pyarrow>=14.0"],
+        "hdf5": ["h5py>=3.8"],
+        "rerun": ["rerun-sdk>=0.24"],
+        "encoders": ["transformers>=4.56", "diffusers>=0.30", "sentencepiece>=0.2", "pillow>=9.5"],
+        "report": ["matplotlib>=3.7", "imageio-ffmpeg>=0.5", "pillow>=9.5", "scipy>=1.10"],
         "test": [
             "colcon-common-extensions",
             "hypothesis>=6.80",

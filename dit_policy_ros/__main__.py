@@ -22,6 +22,10 @@ EXTRA_OF = {
     "gym_aloha": "sim",
     "mink": "sim",
     "rosbags": "bags",
+    "av": "lerobot",
+    "pyarrow": "lerobot",
+    "h5py": "hdf5",
+    "rerun": "rerun",
     "matplotlib": "report",
     "imageio_ffmpeg": "report",
 }

@@ -39,6 +39,8 @@ class Observation:
     """Camera name to RGB image, (H, W, 3) uint8."""
     image_stamps_ns: Mapping[str, int] = field(default_factory=dict)
     """Camera name to the instant of its image; a camera absent here is as old as the observation."""
+    earlier_images: tuple[Mapping[str, np.ndarray], ...] = ()
+    """Older frames as ``images``, the oldest first, for policies that look at several."""
     depths: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Camera name to depth, (H, W) float32 [m]."""
     goal_image: np.ndarray | None = None

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "dit_policy_ros"
 ROWS = (
     ("errors",),
     ("types", "strict_yaml", "resources"),
-    ("space",),
+    ("space", "controllers", "calibration"),
     ("robot",),
     ("actions",),
     ("policy", "runtime", "data"),
@@ -42,6 +42,10 @@ HOMES = {
     "gym_aloha": {"sim"},
     "mink": {"sim"},
     "rosbags": {"data"},
+    "av": {"data"},
+    "pyarrow": {"data"},
+    "h5py": {"data"},
+    "rerun": {"evaluate"},
     "matplotlib": {"evaluate"},
 }
 """Third-party package to the only folders that may import it as they load; commands may inside functions."""

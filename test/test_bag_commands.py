@@ -92,7 +92,7 @@ def test_replays_in_two_places_differ_in_their_date_only(bag, policy, tmp_path, 
     data = json.loads("\n".join(one))
     assert data["mode"] == mode
     assert (data["shadow"] is None) == (mode == "open-loop")
-    assert data["chunks"] > 3
+    assert data["chunks"] > 2
     assert "Mean error over" in capsys.readouterr().out
     assert (tmp_path / "a" / "index.html").read_text().startswith("<!doctype html>")
 
@@ -103,6 +103,55 @@ def test_delays_reach_the_report(bag, policy, tmp_path):
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["delays_s"] == {"context": 0.1, "action": 0.02}
     assert "--context-delay 0.1 --action-delay 0.02" in data["command"]
+
+
+def test_several_policies_are_compared(bag, policy, tmp_path, capsys):
+    other = shutil.copytree(policy, tmp_path / "other")
+    (other / "model.safetensors").write_bytes(perturbed(other / "model.safetensors"))
+    command = ["replay", str(bag), "--policy", str(policy), str(other), "--robot", "aloha", "--report"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    assert "Comparison: " in capsys.readouterr().out
+    for name in ("tiny", "other"):
+        assert json.loads((tmp_path / "out" / name / "report.json").read_text())["policy"]["name"] == name
+    data = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (data["kind"], set(data["errors"])) == ("error", {"tiny", "other"})
+    assert data["pairs"][0]["difference"]["mean"] != 0.0
+    namesake = shutil.copytree(policy, tmp_path / "again" / "tiny")
+    command[3:5] = [str(policy), str(namesake)]
+    assert main([*command, str(tmp_path / "out2")]) == 2
+    assert "would share a folder" in one_line(capsys)
+
+
+def perturbed(file):
+    """The weights, each moved a little."""
+    from safetensors.numpy import load_file, save
+
+    return save({name: np.asarray(values + np.float32(0.02)) for name, values in load_file(file).items()})
+
+
+def test_a_replay_can_be_watched(bag, policy, tmp_path, capsys):
+    assert replay(bag, policy, tmp_path, "--mcap") == 0
+    assert f"Foxglove: {tmp_path / 'watch'}" in capsys.readouterr().out
+    assert (tmp_path / "watch" / "metadata.yaml").exists()
+    pytest.importorskip("rerun")
+    assert replay(bag, policy, tmp_path / "second", "--rerun") == 0
+    assert (tmp_path / "second" / "replay.rrd").stat().st_size > 1000
+    assert not (tmp_path / "second" / "watch").exists()
+
+
+def test_one_episode_of_a_longer_bag(bag, policy, tmp_path, capsys):
+    two = shutil.copytree(bag, tmp_path / "two")
+    spans = [[1000 * MS, 1700 * MS], [1700 * MS, 2600 * MS]]
+    text = (two / "metadata.yaml").read_text()
+    entry = f"dit_policy_ros.episodes: '{json.dumps(spans)}'"
+    (two / "metadata.yaml").write_text(text.replace("dit_policy_ros.robot:", f"{entry}\n    dit_policy_ros.robot:"))
+    assert replay(two, policy, tmp_path / "all") == 2
+    assert "holds 2 episodes; choose one by its number" in one_line(capsys)
+    assert replay(two, policy, tmp_path / "second", "--episode", "1") == 0
+    data = json.loads((tmp_path / "second" / "report.json").read_text())
+    assert data["bag"]["episode"] == 1
+    assert "replay two --episode 1 --policy" in data["command"]
+    assert data["duration_s"] == pytest.approx(0.88)
 
 
 def one_line(capsys):
@@ -169,3 +218,13 @@ def test_a_joint_beyond_its_limits_is_red_on_the_page(bag, tmp_path):
 def test_inspecting_nothing_is_one_line(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "nothing"), "--robot", "aloha"]) == 2
     assert "There is no bag" in one_line(capsys)
+
+
+def test_bench_bags_measures_speed_and_memory(bag, capsys):
+    assert main(["bench", "bags", "--bag", str(bag), "--robot", "aloha", "--minutes", "0.05", "0.1"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(data["speed"]) == set(ROBOT.cameras)
+    assert all(entry["images"] == 20 and entry["share"] > 0 for entry in data["speed"].values())
+    assert set(data["peak_memory_mb"]) == {"0.05 min", "0.1 min"}
+    assert main(["bench", "bags"]) == 2
+    assert "give --bag for the speed of reading" in one_line(capsys)

@@ -26,6 +26,7 @@ DISTRIBUTION_OF = {
     "yaml": "pyyaml",
     "gym_aloha": "gym-aloha",
     "imageio_ffmpeg": "imageio-ffmpeg",
+    "rerun": "rerun-sdk",
 }
 OPTIONAL = {"compression", "launch", "launch_ros", "transformers"}
 """Used where they exist; the package works without them. compression is in Python's own library from 3.14 on."""

@@ -52,6 +52,35 @@ def test_grippers_may_have_controllers_of_their_own(description, tmp_path):
     np.testing.assert_array_equal(robot.slots.indices, load_robot("aloha").slots.indices)
 
 
+def test_a_joint_may_state_its_jerk_and_tracking_error(description, tmp_path):
+    joint = description["arms"]["left"]["left_elbow"]
+    joint |= {"jerk": 500.0, "tracking_error": 0.3}
+    robot = load(description, tmp_path)
+    elbow = robot.names.index("left_elbow")
+    assert (robot.jerk[elbow], robot.joints[elbow].tracking_error) == (500.0, 0.3)
+    # Without a jerk limit the largest acceleration may be reached in 10 ms.
+    assert robot.jerk[0] == 100.0 * robot.acceleration[0]
+    assert robot.joints[0].tracking_error is None
+    for name in ("jerk", "tracking_error"):
+        joint[name] = -1.0
+        with pytest.raises(RobotError, match=name):
+            load(description, tmp_path)
+        joint[name] = 1.0
+
+
+def test_what_guards_need_of_a_model(description, tmp_path):
+    kinematics = description["kinematics"]
+    kinematics |= {"tool_speed": 0.5, "workspace": {"left": {"x": [-1.0, 0.0], "y": [0.0, 1.0], "z": [0.1, 0.8]}}}
+    read = load(description, tmp_path).kinematics
+    assert (read.tool_speed, read.objects) == (0.5, ("box",))
+    np.testing.assert_array_equal(read.workspace["left"], [[-1.0, 0.0, 0.1], [0.0, 1.0, 0.8]])
+    assert read.fingers["left_gripper"]["vx300s_left/left_finger"] == (0.021, 0.057)
+    for name, wrong in (("tool_speed", 0.0), ("workspace", {"left": {"x": [0, 1]}}), ("fingers", {"left_gripper": 1})):
+        broken = {**description, "kinematics": {**kinematics, name: wrong}}
+        with pytest.raises(RobotError, match=name):
+            load(broken, tmp_path)
+
+
 def edit(path, value):
     def change(description):
         *parents, last = path
@@ -100,6 +129,41 @@ def test_mistakes_are_named(description, tmp_path, change, says):
     with pytest.raises(RobotError, match=says) as caught:
         load(description, tmp_path)
     assert "robot.yaml" in str(caught.value) or "lot" in str(caught.value)
+
+
+def test_joint_states_episodes_and_depth(description, tmp_path):
+    plain = load(description, tmp_path)
+    assert plain.states_topics == ("/joint_states",)
+    assert (plain.episode_topic, plain.episode_gap_s, plain.cameras["top"].depth_topic) == ("", 0.0, "")
+    description["joint_states"]["topic"] = ["/left/joint_states", "/right/joint_states"]
+    description["episodes"] = {"topic": "/marker", "gap_s": 2.5}
+    description["cameras"]["top"]["depth"] = "/top/depth"
+    robot = load(description, tmp_path)
+    assert robot.joint_states_topic == "/left/joint_states"
+    assert robot.states_topics == ("/left/joint_states", "/right/joint_states")
+    assert (robot.episode_topic, robot.episode_gap_s) == ("/marker", 2.5)
+    assert robot.cameras["top"].depth_topic == "/top/depth"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (edit(("joint_states", "topic"), ["/a", "/a"]), "a list of different ones"),
+        (edit(("joint_states", "topic"), []), "must be a topic"),
+        (edit(("episodes",), {"gap_s": 0}), "gap_s is 0; it must be above zero"),
+        (edit(("episodes",), {"gap": 3}), "unknown gap"),
+        (edit(("poses",), {"left": "/pose"}), "poses.left needs channels of the slots left_eef_pos_x"),
+        (edit(("cameras", "top", "calibration"), {"size": [4, 3]}), "calibration lacks focal"),
+        (edit(("kinematics", "joints"), {"nose": "n"}), "unknown nose"),
+        (edit(("kinematics", "tips"), {"third": "s"}), "unknown third"),
+        (drop("kinematics", "model"), "kinematics lacks model"),
+    ],
+)
+def test_mistakes_in_what_recordings_need_are_named(description, tmp_path, change, says):
+    change(description)
+    with pytest.raises(RobotError, match=says) as caught:
+        load(description, tmp_path)
+    assert "robot.yaml" in str(caught.value)
 
 
 def test_a_joint_of_two_controllers_is_refused(description, tmp_path):

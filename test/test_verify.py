@@ -156,3 +156,46 @@ def test_what_cannot_be_read_exits_with_2(copied, tmp_path, capsys):
     weights.write_bytes(weights.read_bytes()[:1000])
     assert main(["verify", str(directory)]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [(0,), (1, 0, 1)])
+@pytest.mark.parametrize("name", sorted(RUNNERS))
+def test_other_batch_sizes_verify(copied, name, rows):
+    directory, data = copied(name)
+    arrays = read_tensors(directory / "cases.safetensors")
+    data["cases"] = [case for case in data["cases"] if case["kind"] == "denoise" and "trace" not in case["name"]]
+    for case in data["cases"]:
+        for array in (*case["inputs"], *case["outputs"]):
+            key = f"{case['name']}.{array}"
+            # The caches of RDT2 have their layers first.
+            arrays[key] = arrays[key].index_select(int(array.startswith("kv_")), torch.tensor(rows)).contiguous()
+    save_file(arrays, directory / "cases.safetensors")
+    write(directory, data)
+    verdicts = list(verify(directory))
+    assert len(verdicts) > 2
+    assert {verdict.status for verdict in verdicts} == {"ok"}
+
+
+def test_a_case_may_ask_for_other_steps_and_levels(copied):
+    directory, data = copied("mdt")
+    case = next(case for case in data["cases"] if case["kind"] == "sample")
+    data["cases"] = [{**case, "outputs": ["sigmas"], "settings": {"steps": 2, "sigma_min": 1.0}}]
+    arrays = read_tensors(directory / "cases.safetensors")
+    arrays[f"{case['name']}.sigmas"] = torch.tensor([80.0, 1.0, 0.0])
+    save_file(arrays, directory / "cases.safetensors")
+    write(directory, data)
+    assert [verdict.status for verdict in verify(directory)] == ["ok"]
+
+
+def test_routing_with_goals_has_a_row_for_each(copied):
+    directory, data = copied("mode")
+    data["config"]["inner_model"]["use_goal_in_routing"] = True
+    case = next(case for case in data["cases"] if case["name"] == "routing")
+    data["cases"] = [{**case, "inputs": ["sigma", "goal"], "outputs": ["probabilities"]}]
+    write(directory, data)
+    arrays = read_tensors(directory / "cases.safetensors")
+    arrays["routing.goal"] = arrays["loss.goal"].clone()
+    arrays["routing.probabilities"] = torch.zeros(10, 3, 2, 4)
+    save_file(arrays, directory / "cases.safetensors")
+    verdict = next(iter(verify(directory)))
+    assert 0.0 < verdict.error < 1.0  # compared row by row, of other values

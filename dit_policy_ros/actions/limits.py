@@ -1,4 +1,4 @@
-"""Clamps a series of waypoints to what each joint may do."""
+"""What each joint may do, and which of it a motion exceeds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dit_policy_ros.types import NS_PER_S
+from dit_policy_ros.actions.motion import Motion, fastest, reaches
 
-# Differences of this relative size are rounding, not motion.
-_ROUNDING = 1e-9
+TOLERANCE = 1e-7
+"""Excess that is rounding, relative to the limit and in its unit."""
+KINDS = ("position", "velocity", "acceleration", "jerk")
 
 
 @dataclass(frozen=True)
@@ -19,50 +20,62 @@ class JointLimits:
     lower: np.ndarray
     upper: np.ndarray
     velocity: np.ndarray
-    """Largest speed between two waypoints, unit of the position per second."""
+    """Unit of the position per second, as those below per second more."""
+    acceleration: np.ndarray
+    jerk: np.ndarray
 
-    def including(self, position: np.ndarray) -> JointLimits:
-        """Returns limits widened so that ``position``, (J,), lies inside."""
-        return replace(self, lower=np.minimum(self.lower, position), upper=np.maximum(self.upper, position))
+    def including(self, lowest: np.ndarray, highest: np.ndarray) -> JointLimits:
+        """Returns limits widened so that these positions, (J,) each, lie inside."""
+        return replace(self, lower=np.minimum(self.lower, lowest), upper=np.maximum(self.upper, highest))
+
+    def columns(self, which: np.ndarray) -> JointLimits:
+        """Returns the limits of some joints."""
+        return JointLimits(
+            self.lower[which],
+            self.upper[which],
+            self.velocity[which],
+            self.acceleration[which],
+            self.jerk[which],
+        )
 
 
-@dataclass(frozen=True)
-class LimitedWaypoints:
-    """Waypoints within limits, and how often each limit had to act."""
-
-    positions: np.ndarray
-    """(K, J)."""
-    position_hits: np.ndarray
-    """(J,) int64, waypoints whose position was clamped."""
-    velocity_hits: np.ndarray
-    """(J,) int64, waypoints whose distance from the one before was clamped."""
+def exceeds(value: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Returns where a value is above its limit; what cannot be compared exceeds."""
+    return ~(value <= limit + TOLERANCE * (1.0 + np.abs(limit)))
 
 
-def limit_waypoints(
-    limits: JointLimits, start_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray
-) -> LimitedWaypoints:
-    """Clamps waypoints to the position limits, and each step between them to the speed limit.
+def excesses(limits: JointLimits, motion: Motion) -> dict[str, np.ndarray]:
+    """Returns for each of ``KINDS`` which pieces exceed that limit, (..., K - 1, J) bool, between knots too."""
+    step_s, jerks = motion.step_s, motion.jerks
+    speeds, hard = motion.velocities[..., :-1, :], np.abs(motion.accelerations)
+    return {
+        "position": _leaves(limits, motion, jerks),
+        "velocity": exceeds(fastest(step_s, speeds, motion.accelerations[..., :-1, :], jerks), limits.velocity),
+        "acceleration": exceeds(np.maximum(hard[..., :-1, :], hard[..., 1:, :]), limits.acceleration),
+        "jerk": exceeds(np.abs(jerks), limits.jerk),
+    }
 
-    From a start outside the position limits the way back is taken at no more than the speed limit, so the first
-    waypoints may still lie outside, though never farther than the start.
 
-    Args:
-        start: (J,) position at ``start_ns``, before the first waypoint.
-        times_ns: (K,) strictly increasing.
-        positions: (K, J).
-    """
-    targets = np.clip(positions, limits.lower, limits.upper)
-    position_hits = np.count_nonzero(targets != positions, axis=0)
-    intervals_s = np.diff(times_ns, prepend=start_ns) / NS_PER_S
-    reach = intervals_s[:, None] * limits.velocity
-    too_far = (np.abs(np.diff(targets, axis=0, prepend=start[None])) > reach * (1.0 + _ROUNDING)).any(axis=1)
-    if not too_far.any():
-        return LimitedWaypoints(targets, position_hits, np.zeros_like(position_hits))
-    limited = targets.copy()
-    previous, behind = start, False
-    for k in range(int(np.argmax(too_far)), len(targets)):
-        if behind or too_far[k]:
-            previous = limited[k - 1] if k else start
-            limited[k] = np.clip(targets[k], previous - reach[k], previous + reach[k])
-            behind = bool((limited[k] != targets[k]).any())
-    return LimitedWaypoints(limited, position_hits, np.count_nonzero(limited != targets, axis=0))
+def within(limits: JointLimits, motion: Motion) -> np.ndarray:
+    """Returns which joints keep all limits all the time, (..., J) bool."""
+    found = excesses(limits, motion)
+    exceeded = found["position"] | found["velocity"] | found["acceleration"] | found["jerk"]
+    return ~exceeded.any(axis=-2)
+
+
+def _leaves(limits: JointLimits, motion: Motion, jerks: np.ndarray) -> np.ndarray:
+    """Which pieces leave the position limits; exact only for those whose Bezier points do not settle it."""
+    third_s = motion.step_s / 3.0
+    begins, ends = motion.positions[..., :-1, :], motion.positions[..., 1:, :]
+    first, last = motion.velocities[..., :-1, :], motion.velocities[..., 1:, :]
+    inner, outer = begins + third_s * first, ends - third_s * last
+    highest = np.maximum(np.maximum(begins, ends), np.maximum(inner, outer))
+    lowest = np.minimum(np.minimum(begins, ends), np.minimum(inner, outer))
+    leaves = exceeds(highest, limits.upper) | exceeds(-lowest, -limits.lower)
+    if leaves.any():
+        doubtful = np.nonzero(leaves)
+        pieces = (begins[doubtful], first[doubtful], motion.accelerations[..., :-1, :][doubtful], jerks[doubtful])
+        lowest, highest = reaches(motion.step_s, *pieces)
+        joint = doubtful[-1]
+        leaves[doubtful] = exceeds(highest, limits.upper[joint]) | exceeds(-lowest, -limits.lower[joint])
+    return leaves

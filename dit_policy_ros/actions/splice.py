@@ -23,6 +23,27 @@ def ahead(chunk: ActionChunk, now_ns: int) -> ActionChunk | None:
     )
 
 
+def with_pending(plan: ActionChunk | None, chunk: ActionChunk, from_ns: int) -> ActionChunk:
+    """Returns what will run once a chunk that was handed over has taken effect: the plan, and the chunk from then on.
+
+    Without this, a chunk that is planned right after another one would begin with what that one replaces.
+
+    Args:
+        plan: what runs until then, with the same channels in any order; None: nothing does.
+        from_ns: when the chunk takes effect.
+    """
+    if plan is None or plan.end_ns < plan.start_ns:
+        return chunk
+    seam_ns = max(from_ns, chunk.start_ns)
+    times_ns = np.arange(plan.start_ns, max(chunk.end_ns, plan.start_ns) + 1, plan.step_ns, dtype=np.int64)
+    columns = [plan.names.index(name) for name in chunk.names]
+    actions = resample_chunk(plan, np.minimum(times_ns, plan.end_ns))[:, columns]
+    new = times_ns >= seam_ns
+    if new.any():
+        actions[new] = resample_chunk(chunk, times_ns[new])
+    return replace(chunk, start_ns=plan.start_ns, step_ns=plan.step_ns, actions=actions, committed=0)
+
+
 def committed_prefix(
     plan: ActionChunk | None, start_ns: int, step_ns: int, count: int, method: str = "cubic"
 ) -> ActionChunk | None:

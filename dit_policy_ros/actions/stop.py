@@ -1,50 +1,108 @@
-"""The decelerating hold: from any motion to rest."""
+"""The hold: from any motion to rest, in three pieces of constant jerk per joint."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 
-from dit_policy_ros.actions.grid import ceil_to_grid
-from dit_policy_ros.types import NS_PER_S
+from dit_policy_ros.actions.limits import JointLimits, exceeds
+from dit_policy_ros.actions.motion import Motion, after, fastest, reaches
+
+_VARIANTS = np.array(list(product((0, 1, 2), (-1, 0, 1), (0, 1))), dtype=np.int64)
+"""(V, 3) steps added to the lengths of the three pieces after rounding them up to whole steps."""
 
 
-def stopping_waypoints(
-    now_ns: int,
-    position: np.ndarray,
-    velocity: np.ndarray,
-    acceleration: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    first_ns: int,
-    step_ns: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns waypoints on the grid of multiples of ``step_ns`` that bring every joint to rest.
+@dataclass(frozen=True)
+class Stops:
+    """The shortest ways to rest from some states, (..., J) each."""
 
-    Each joint decelerates evenly and comes to rest on an instant of the grid. It brakes harder than
-    ``acceleration`` only where it would otherwise leave its position limits.
+    steps: np.ndarray
+    """(3, ..., J) int64, length of the pieces: to the braking acceleration, with it, and back to none."""
+    jerks: np.ndarray
+    """(3, ..., J)."""
+    found: np.ndarray
+    """(..., J) bool, whether there is one inside the acceleration and jerk limits; else the rest means nothing."""
+
+
+def stops(limits: JointLimits, position, velocity, acceleration, step_s: float) -> Stops:
+    """Finds for every joint and state the hold that goes least far.
+
+    Without whole steps it is the known time-optimal one: a ramp of the acceleration at the jerk limit, a plateau at the
+    acceleration limit where the speed needs it, and a ramp back. The pieces are then rounded up to whole steps, for
+    which jerks and plateau follow from two linear equations, and the best of a few neighbours is taken.
 
     Args:
-        position: (J,) at ``now_ns``.
-        velocity: (J,) at ``now_ns``.
-        acceleration: (J,) largest deceleration.
-        lower: (J,) position limits; a joint that starts outside goes no farther out.
-        upper: (J,).
-        first_ns: earliest instant of the first waypoint, after ``now_ns``.
-
-    Returns:
-        times (K,) int64 and positions (K, J), K >= 1; the last waypoint is at rest.
+        limits: (J,) each.
+        position: (..., J), as velocity and acceleration.
     """
-    first_ns = ceil_to_grid(first_ns, step_ns)
-    lead_s, step_s = (first_ns - now_ns) / NS_PER_S, step_ns / NS_PER_S
-    speed = np.abs(velocity)
-    lower, upper = np.minimum(lower, position), np.maximum(upper, position)
-    room = np.where(velocity > 0.0, upper - position, position - lower)
-    steps = np.maximum(0.0, np.ceil((speed / acceleration - lead_s) / step_s - 1e-9))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        most = np.floor((2.0 * room / speed - lead_s) / step_s + 1e-9)
-    steps = np.where(speed > 0.0, np.maximum(0.0, np.minimum(steps, most)), 0.0)
-    duration_s = lead_s + steps * step_s
-    times_ns = first_ns + step_ns * np.arange(int(steps.max()) + 1, dtype=np.int64)
-    elapsed_s = np.minimum(((times_ns - now_ns) / NS_PER_S)[:, None], duration_s)
-    positions = position + velocity * elapsed_s * (1.0 - 0.5 * elapsed_s / duration_s)
-    return times_ns, np.clip(positions, lower, upper)
+    a, j = limits.acceleration, limits.jerk
+    # A state that is outside the limits has no hold inside them.
+    hopeless = exceeds(np.abs(velocity), limits.velocity) | exceeds(np.abs(acceleration), a)
+    velocity, acceleration = np.where(hopeless, 0.0, velocity), np.where(hopeless, 0.0, acceleration)
+    # Velocity once the acceleration is gone; it says which way to brake.
+    coasting = velocity + acceleration * np.abs(acceleration) / (2.0 * j)
+    sign = np.where(coasting < 0.0, -1.0, 1.0)
+    v, a0 = velocity * sign, acceleration * sign
+    peak = np.minimum(a, np.sqrt(np.maximum(j * v + a0 * a0 / 2.0, 0.0)))
+    plateau_s = np.maximum(0.0, (v + a0 * a0 / (2.0 * j) - peak * peak / j) / a)
+    pieces_s = np.stack(((a0 + peak) / j, plateau_s, peak / j))
+    least = np.ceil(pieces_s / step_s - 1e-6).astype(np.int64)
+    least = np.maximum(least, np.array([1, 0, 1]).reshape((3,) + (1,) * np.ndim(velocity)))
+    steps = np.maximum(least[:, None] + _VARIANTS.T.reshape((3, -1) + (1,) * np.ndim(velocity)), 0)
+    t1, t2, t3 = steps * step_s
+    braking = -(velocity + acceleration * t1 / 2.0) / (t1 / 2.0 + t2 + t3 / 2.0)
+    jerks = np.stack(((braking - acceleration) / t1, np.zeros_like(braking), -braking / t3))
+    possible = ~exceeds(np.abs(braking), a) & ~exceeds(np.abs(jerks), j).any(axis=0)
+    states = _states(steps * step_s, jerks, position, velocity, acceleration)
+    distance = np.where(possible, np.abs(states[-1][0] - position), np.inf)
+    best = np.argmin(distance, axis=0)[None]
+    chosen = np.take_along_axis(steps, best[None], axis=1)[:, 0]
+    jerks = np.take_along_axis(jerks, best[None], axis=1)[:, 0]
+    return Stops(chosen, jerks, np.take_along_axis(possible, best, axis=0)[0] & ~hopeless)
+
+
+def stop_motion(found: Stops, start: Motion) -> Motion:
+    """Returns the knots of holds from one knot, (1, J), until the slowest joint rests; NaN where there is no hold."""
+    total = found.steps.sum(axis=0)
+    count = int(total.max(initial=0)) + 1
+    ends = np.cumsum(found.steps, axis=0)
+    durations = found.steps * start.step_s
+    states = _states(durations, found.jerks, start.positions[0], start.velocities[0], start.accelerations[0])
+    at = np.arange(count)[:, None]
+    parts = [np.empty((count, len(total))) for _ in range(3)]
+    for piece in range(3):
+        begin = ends[piece] - found.steps[piece]
+        inside = (at >= begin) & (at <= ends[piece])
+        values = after((at - begin) * start.step_s, *states[piece], found.jerks[piece])
+        for part, value in zip(parts, values, strict=True):
+            np.copyto(part, value, where=inside)
+    rest = at >= total
+    np.copyto(parts[0], states[3][0], where=rest)
+    for part in parts[1:]:
+        np.copyto(part, 0.0, where=rest)
+    if not found.found.all():
+        for part in parts:
+            part[:, ~found.found] = np.nan
+    return Motion(start.step_s, *parts)
+
+
+def _states(durations_s, jerks, position, velocity, acceleration):
+    """Returns the states at the beginning of the three pieces and at the end."""
+    states = [(position + 0.0 * jerks[0], velocity + 0.0 * jerks[0], acceleration + 0.0 * jerks[0])]
+    for duration_s, jerk in zip(durations_s, jerks, strict=True):
+        states.append(after(duration_s, *states[-1], jerk))
+    return states
+
+
+def stays_inside(limits: JointLimits, found: Stops, position, velocity, acceleration, step_s: float) -> np.ndarray:
+    """Returns which holds keep the position and speed limits as well, (..., J) bool."""
+    inside = found.found.copy()
+    durations_s = found.steps * step_s
+    states = _states(durations_s, found.jerks, position, velocity, acceleration)
+    for duration_s, state, jerk in zip(durations_s, states, found.jerks, strict=False):
+        lowest, highest = reaches(duration_s, *state, jerk)
+        inside &= ~exceeds(fastest(duration_s, *state[1:], jerk), limits.velocity)
+        inside &= ~exceeds(highest, limits.upper) & ~exceeds(-lowest, -limits.lower)
+    return inside

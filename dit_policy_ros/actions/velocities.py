@@ -1,4 +1,4 @@
-"""Velocities at waypoints, for controllers that fit cubic segments."""
+"""Velocities at the knots of monotone cubics."""
 
 from __future__ import annotations
 
@@ -28,20 +28,3 @@ def knot_velocities(times_ns: np.ndarray, positions: np.ndarray) -> np.ndarray:
     largest = np.where(before * after > 0.0, 3.0 * np.minimum(np.abs(before), np.abs(after)), 0.0)
     inside = np.clip(central, -largest, largest)
     return np.concatenate((slopes[:1], inside, slopes[-1:]))
-
-
-def waypoint_velocities(start_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Returns velocities for waypoints that follow on a start; the last is zero, as trajectory controllers demand.
-
-    Args:
-        start: (J,) position at ``start_ns``, before the first waypoint.
-        times_ns: (K,) strictly increasing, K >= 1.
-        positions: (K, J).
-
-    Returns:
-        (K, J).
-    """
-    knots_ns = np.concatenate(([start_ns], times_ns))
-    velocities = knot_velocities(knots_ns, np.concatenate((start[None], positions)))[1:]
-    velocities[-1] = 0.0
-    return velocities

@@ -7,10 +7,14 @@ instant: torch, MuJoCo and ROS are imported inside ``run``.
 
 COMMANDS = {
     "bench": "dit_policy_ros.commands.bench",
+    "compare": "dit_policy_ros.commands.compare",
     "convert": "dit_policy_ros.commands.convert",
     "demo": "dit_policy_ros.commands.demo",
     "evaluate": "dit_policy_ros.commands.evaluate",
+    "export": "dit_policy_ros.commands.export",
+    "import": "dit_policy_ros.commands.import_episodes",
     "inspect": "dit_policy_ros.commands.inspect",
+    "play": "dit_policy_ros.commands.play",
     "record": "dit_policy_ros.commands.record",
     "replay": "dit_policy_ros.commands.replay",
     "train": "dit_policy_ros.commands.train",

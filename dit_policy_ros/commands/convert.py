@@ -9,8 +9,8 @@ from pathlib import Path
 HELP = """Turn an official checkpoint into a directory of safetensors that this package loads.
 
 Reads .pt, .pth, .ckpt and .bin files with the weights-only loader, safetensors files, and directories with one of them
-or with shards. The family is told by the parameter names. The result is loaded once as a proof; a file that holds code,
-is damaged, incomplete or of no known family is refused, and nothing is written.
+or with shards of either kind. The family is told by the parameter names. The result is loaded once as a proof; a file
+that holds code, is damaged, incomplete or of no known family is refused, and nothing is written.
 
 Examples:
   python -m dit_policy_ros convert downloads/CogACT-Base.pt models/cogact

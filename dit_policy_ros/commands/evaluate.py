@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from dataclasses import replace
 from pathlib import Path
 
 HELP = """Measure a policy's success in a simulated world, in closed loop under a virtual clock.
@@ -15,9 +14,16 @@ observation, a chunk --action-delay seconds after its own, whatever the machine 
 on every machine. Success is reported as `strict` (it holds at the end, the giving hand is clear) and `sticky` (the
 environment's largest reward was reached once).
 
+With several methods (--method a,b or all) every one of them is measured at these delays and compared on the same
+seeds; with --sweep each of them over context delays from 0 to 1 s and over action delays from 0 to 0.3 s. A sweep
+that was interrupted goes on where it was when it is started again with the same --report.
+
 Examples:
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --episodes 100 --report out
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --context-delay 0.5 --report out
+  python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --method all --report methods
+  python -m dit_policy_ros evaluate --policy models/demo --world aloha_nudged --sweep --report curves
+  python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --delays trace:bag --report out
 """
 
 
@@ -30,6 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context-delay", type=float, default=0.3, metavar="S", help="default %(default)s s")
     parser.add_argument("--action-delay", type=float, default=0.06, metavar="S", help="default %(default)s s")
     parser.add_argument(
+        "--delays",
+        default="constant",
+        help="how they vary: constant, jitter, spikes, stall, or trace:PATH with a recorded demo bag or a JSON file "
+        "(default %(default)s)",
+    )
+    parser.add_argument("--method", default="", help="continuity methods, separated by commas, or all")
+    parser.add_argument("--sweep", action="store_true", help="measure over a range of delays and draw the curves")
+    parser.add_argument(
+        "--horizon", type=float, metavar="S", help="time from one chunk to the next (default two thirds of a chunk)"
+    )
+    parser.add_argument("--encode-period", type=float, metavar="S", help="least time between two encodes")
+    parser.add_argument(
         "--phrases", default="held_out", help="instructions: plain, train or held_out (default %(default)s)"
     )
     parser.add_argument("--robot", default="aloha", help="robot YAML, or a shipped name (default %(default)s)")
@@ -39,36 +57,112 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the rates and says where the page is."""
-    from tqdm import tqdm
+    from dit_policy_ros.commands.episodes import Task
 
+    methods = _checked(args)
+    task = Task(
+        policy=_directory(args),
+        world=args.world,
+        robot=args.robot,
+        phrases=args.phrases,
+        context_delay_s=args.context_delay,
+        action_delay_s=args.action_delay,
+        method=methods[0],
+        pattern=args.delays.partition(":")[0],
+        trace=_trace(args),
+        horizon_s=args.horizon,
+        encode_period_s=args.encode_period,
+    )
+    if args.sweep or len(methods) > 1:
+        return _compare(args, task, methods)
+    return _measure(args, task)
+
+
+def _checked(args: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the methods to measure; refuses what cannot be run before any work is done."""
     from dit_policy_ros.errors import ConfigError
-    from dit_policy_ros.evaluate.page import write_page
-    from dit_policy_ros.evaluate.report import make_report, write_json
-    from dit_policy_ros.policy.checkpoint import find_policy, weights_sha256
+    from dit_policy_ros.evaluate.delays import check_pattern
+    from dit_policy_ros.policy.checkpoint import load_policy
+    from dit_policy_ros.policy.continuity.methods import admitted, continued
     from dit_policy_ros.robot import load_robot
     from dit_policy_ros.sim.phrases import check_phrase_set
     from dit_policy_ros.sim.worlds import find_world
 
     if args.episodes < 1:
         raise ConfigError(f"--episodes is {args.episodes}; it must be at least 1.")
-    directory = find_policy(args.policy)
+    for name in ("context_delay", "action_delay", "horizon", "encode_period"):
+        value = getattr(args, name)
+        if value is not None and not 0.0 <= value < float("inf"):
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be finite and not negative.")
+    if not args.delays.startswith("trace:"):
+        check_pattern(args.delays)
+    directory = _directory(args)
     find_world(args.world)
     load_robot(args.robot)
     check_phrase_set(args.phrases)
-    task = _Task(directory, args.world, args.robot, args.context_delay, args.action_delay, args.phrases)
+    if not args.method:
+        return ("",)
+    policy = load_policy(directory)
+    inner = getattr(policy, "policy", policy)
+    if args.method == "all":
+        return admitted(inner)
+    methods = tuple(dict.fromkeys(name.strip() for name in args.method.split(",")))
+    for name in methods:
+        continued(inner, name)
+    return methods
+
+
+def _directory(args: argparse.Namespace) -> Path:
+    from dit_policy_ros.policy.checkpoint import find_policy
+
+    return find_policy(args.policy)
+
+
+def _trace(args: argparse.Namespace) -> tuple:
+    """Delays of a recorded demo episode, or of a file that maps 'context' and 'action' to seconds."""
+    from dit_policy_ros.commands.episodes import frozen_trace
+    from dit_policy_ros.data.bag_reader import open_episode
+    from dit_policy_ros.errors import ConfigError
+    from dit_policy_ros.evaluate.delays import check_trace
+    from dit_policy_ros.evaluate.recorded import trace_of
+    from dit_policy_ros.robot import load_robot
+
+    kind, _, path = args.delays.partition(":")
+    if kind != "trace":
+        return ()
+    if Path(path).is_dir():
+        return frozen_trace(check_trace(trace_of(open_episode(Path(path), load_robot(args.robot)))))
+    try:
+        trace = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"No trace at '{path}' ({problem}); give a demo bag or a JSON file.") from None
+    return frozen_trace(check_trace(trace))
+
+
+def _measure(args: argparse.Namespace, task) -> int:
+    """Evaluates one method at one pair of delays."""
+    from tqdm import tqdm
+
+    from dit_policy_ros.commands.episodes import run_episodes
+    from dit_policy_ros.evaluate.page import write_page
+    from dit_policy_ros.evaluate.report import make_report, write_json
+    from dit_policy_ros.policy.checkpoint import weights_sha256
+
     jobs = [(task, seed) for seed in range(args.seed, args.seed + args.episodes)]
-    bar = tqdm(_results(jobs, args.workers), total=len(jobs), unit="episode")
+    bar = tqdm(run_episodes(jobs, args.workers), total=len(jobs), unit="episode")
     records, done = [], 0
-    for record in bar:
+    for _, record in bar:
         records.append(record)
         done += record.strict
         bar.set_postfix_str(f"strict {done}/{len(records)}")
     report = make_report(
         tuple(records),
         policy=str(args.policy),
-        policy_sha256=weights_sha256(directory),
+        policy_sha256=weights_sha256(task.policy),
         delays={"context": args.context_delay, "action": args.action_delay},
         command=_command(args),
+        method=task.method,
+        pattern=task.pattern,
     )
     write_json(report, args.report)
     page = write_page(report, args.report)
@@ -79,60 +173,80 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What every worker needs to know."""
+def _compare(args: argparse.Namespace, task, methods: tuple[str, ...]) -> int:
+    """Evaluates many conditions, and writes the report after each of them."""
+    from tqdm import tqdm
 
-    policy: Path
-    world: str
-    robot: str
-    context_delay_s: float
-    action_delay_s: float
-    phrases: str
+    from dit_policy_ros.commands.episodes import run_episodes
+    from dit_policy_ros.evaluate.report import now, versions_in_use
+    from dit_policy_ros.evaluate.sweep import Condition, Sweep, curves, point_of, write_json
+    from dit_policy_ros.evaluate.sweep_page import OWN, write_sweep_page
+    from dit_policy_ros.policy.checkpoint import weights_sha256
+
+    at = Condition("", task.context_delay_s, task.action_delay_s, task.pattern)
+    conditions = curves(methods, at) if args.sweep else tuple(replace(at, method=name) for name in methods)
+    seeds, digest, command = range(args.seed, args.seed + args.episodes), weights_sha256(task.policy), _command(args)
+    points = _finished(args.report, digest, command, conditions)
+    missing = [condition for condition in conditions if condition not in points]
+    jobs = [(_under(task, condition), seed) for condition in missing for seed in seeds]
+    of_task: dict = {_under(task, condition): condition for condition in missing}
+    records: dict = {condition: [] for condition in missing}
+    for done_task, record in tqdm(run_episodes(jobs, args.workers), total=len(jobs), unit="episode"):
+        condition = of_task[done_task]
+        records[condition].append(record)
+        if len(records[condition]) < len(seeds):
+            continue
+        point = points[condition] = point_of(condition, records.pop(condition))
+        ordered = tuple(points[known] for known in conditions if known in points)
+        sweep = Sweep(args.world, str(args.policy), digest, ordered, command, now(), versions_in_use())
+        write_json(sweep, args.report)
+        write_sweep_page(sweep, args.report)
+        tqdm.write(
+            f"{condition.method or OWN}, context {condition.context_delay_s:g} s, action {condition.action_delay_s:g} "
+            f"s, {condition.pattern}: strict {point.successes} of {len(seeds)} "
+            f"({point.interval.lower:.1%} to {point.interval.upper:.1%}, 95 %)"
+        )
+    print(f"Page: {args.report / 'index.html'}")
+    return 0
 
 
-def _results(jobs: list, workers: int) -> Iterator:
-    if workers <= 1:
-        yield from map(_job, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(_job, jobs)
-
-
-_loaded: dict[_Task, tuple] = {}
-"""Policy and body of a worker process, made once."""
-
-
-def _job(job: tuple[_Task, int]):
-    import torch
-
-    from dit_policy_ros.evaluate.episode import EpisodeConfig, run_episode
-    from dit_policy_ros.evaluate.record import from_result
-    from dit_policy_ros.policy.checkpoint import load_policy
-    from dit_policy_ros.robot import load_robot
-    from dit_policy_ros.sim.body import AlohaBody
-
-    task, seed = job
-    if task not in _loaded:
-        torch.set_num_threads(1)
-        robot = load_robot(task.robot)
-        _loaded[task] = (load_policy(task.policy), AlohaBody(task.world, robot), robot)
-    policy, body, robot = _loaded[task]
-    config = EpisodeConfig(
-        steps=body.world.episode_steps,
-        context_delay_s=task.context_delay_s,
-        action_delay_s=task.action_delay_s,
-        phrase_set=task.phrases,
+def _under(task, condition):
+    return replace(
+        task,
+        method=condition.method,
+        context_delay_s=condition.context_delay_s,
+        action_delay_s=condition.action_delay_s,
     )
-    body.rewind()
-    result = run_episode(body, policy, robot, seed, task.world, config)
-    return from_result(result, robot.names, body.start_ns, body.world.max_reward)
+
+
+def _finished(directory: Path, digest: str, command: str, conditions) -> dict:
+    """Points of an earlier run of the same command with the same weights."""
+    from dit_policy_ros.evaluate.sweep import Point
+
+    file = directory / "report.json"
+    if not file.is_file():
+        return {}
+    data = json.loads(file.read_text(encoding="utf-8"))
+    if data.get("kind") != "sweep" or data["policy"]["sha256"] != digest or data["command"] != command:
+        return {}
+    points = [Point.from_dict(entry) for entry in data["points"]]
+    return {point.condition: point for point in points if point.condition in conditions}
 
 
 def _command(args: argparse.Namespace) -> str:
     """The shell command that repeats this run."""
-    return (
-        f"python -m dit_policy_ros evaluate --policy {args.policy} --world {args.world} --episodes {args.episodes} "
-        f"--seed {args.seed} --context-delay {args.context_delay:g} --action-delay {args.action_delay:g} "
-        f"--phrases {args.phrases} --robot {args.robot} --report {args.report}"
+    changed = [
+        *([f"--delays {args.delays}"] if args.delays != "constant" else []),
+        *([f"--method {args.method}"] if args.method else []),
+        *(["--sweep"] if args.sweep else []),
+        *([f"--horizon {args.horizon:g}"] if args.horizon is not None else []),
+        *([f"--encode-period {args.encode_period:g}"] if args.encode_period is not None else []),
+    ]
+    return " ".join(
+        (
+            f"python -m dit_policy_ros evaluate --policy {args.policy} --world {args.world} --episodes {args.episodes}",
+            f"--seed {args.seed} --context-delay {args.context_delay:g} --action-delay {args.action_delay:g}",
+            *changed,
+            f"--phrases {args.phrases} --robot {args.robot} --report {args.report}",
+        )
     )

@@ -1,25 +1,21 @@
-"""The stored form of a bag: a rosbag2 folder or a single file, MCAP or sqlite3, whole or cut short."""
+"""The stored form of a bag: a rosbag2 folder or a single file, split or not, compressed or not, whole or cut short."""
 
 from __future__ import annotations
 
-import struct
+import heapq
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import apsw
 import yaml
-from rosbags.rosbag2 import Reader, ReaderError
 
-from dit_policy_ros.data.mcap_scan import McapScan, Message, ZstdError, embedded_metadata, is_whole
+from dit_policy_ros.data.bag_storage import FOREVER_NS, PACKED_SUFFIXES, StorageFile, is_storage, unpack
+from dit_policy_ros.data.mcap_scan import Message, embedded_metadata, is_whole
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
-
-_SUFFIXES = (".mcap", ".db3")
-# What rosbags, its storages and its decompressors raise on damaged bytes.
-_DAMAGE = (ReaderError, OSError, ValueError, TypeError, LookupError, RuntimeError, struct.error, ZstdError, apsw.Error)
 
 
 class BagFile:
@@ -29,8 +25,8 @@ class BagFile:
         """Looks at a bag.
 
         Args:
-            path: rosbag2 folder, or a single ``.mcap`` or ``.db3`` file.
-            recover: read a file that was cut short as far as it is whole.
+            path: rosbag2 folder, or a single ``.mcap`` or ``.db3`` file, packed with zstd or not.
+            recover: read a bag that was cut short as far as it is whole.
 
         Raises:
             BagError: there is no bag, or it is damaged and ``recover`` was not asked for or does not help.
@@ -40,18 +36,31 @@ class BagFile:
         """What a damaged bag lacks, in a sentence; empty for a whole one."""
         information = _information(self.path)
         self.custom_data: Mapping[str, str] = information.get("custom_data") or {}
-        damaged = [file for file in _files(self.path, information) if file.suffix == ".mcap" and not is_whole(file)]
-        self._scans: list[McapScan] = []
+        present, missing = _files(self.path, information, recover)
+        packed = [file for file in present if file.suffix in PACKED_SUFFIXES]
+        self._scratch = TemporaryDirectory(prefix="dit_policy_ros_") if packed else None
+        present = [unpack(file, Path(self._scratch.name)) if file in packed else file for file in present]
+        is_packed = str(information.get("compression_mode") or "").lower() == "message"
+        self._files = sorted((StorageFile(file, is_packed) for file in present), key=lambda file: file.start_ns)
+        self._span = (-FOREVER_NS, FOREVER_NS)
         self.topics: dict[str, str] = {}
         """Topic to message type."""
         self.counts: Counter[str] = Counter()
         """Topic to number of messages."""
-        if damaged:
-            self._recover(damaged[0], information, recover)
-        else:
-            with _open(self.path) as reader:
-                self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
-                self.counts.update({connection.topic: connection.msgcount for connection in reader.connections})
+        for file in self._files:
+            self.topics.update(file.topics)
+            self.counts.update(file.counts)
+        if missing or any(file.is_damaged for file in self._files):
+            self._tell_loss(missing, information.get("message_count"), recover)
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Log times of the first message and after the last; equal for a bag without messages."""
+        start_ns = min((file.start_ns for file in self._files), default=FOREVER_NS)
+        end_ns = max((file.end_ns for file in self._files), default=-FOREVER_NS)
+        if start_ns >= end_ns:
+            return 0, 0
+        return max(start_ns, self._span[0]), min(end_ns, self._span[1])
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
         """Yields (topic, log time [ns], CDR) of the topics, in the order of log time.
@@ -59,16 +68,16 @@ class BagFile:
         Raises:
             BagError: the file breaks off or is corrupt on the way.
         """
-        if self._scans:
-            with _readable(self.path):
-                for scan in self._scans:
-                    yield from (message for message in scan.messages() if message[0] in topics)
-            return
-        with _open(self.path) as reader:
-            connections = [connection for connection in reader.connections if connection.topic in topics]
-            if connections:
-                for connection, log_ns, cdr in reader.messages(connections):
-                    yield connection.topic, log_ns, bytes(cdr)
+        for files in _overlapping(self._files):
+            streams = [file.messages(topics, *self._span) for file in files]
+            yield from streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda message: message[1])
+
+    def cut(self, start_ns: int, stop_ns: int) -> BagFile:
+        """Returns the part of the bag that was recorded in [start, stop); reads that part once to count it."""
+        part = copy(self)
+        part._span = (max(start_ns, self._span[0]), min(stop_ns, self._span[1]))
+        part.counts = Counter(topic for topic, _, _ in part.messages(self.topics))
+        return part
 
     def require(self, topic: str, what: str) -> str:
         """Returns a topic that has messages.
@@ -81,50 +90,67 @@ class BagFile:
             raise BagError(f"{self.path} has no message on {topic} ({what}). Topics present: {present}.")
         return topic
 
-    def _recover(self, damaged: Path, information: Mapping[str, Any], recover: bool) -> None:
-        if information.get("compression_mode"):
-            raise BagError(f"{damaged} is cut short and compressed as a whole; copy or record it again.")
-        self._scans = [McapScan(file) for file in _files(self.path, information)]
-        first_ns, last_ns = None, None
-        with _readable(damaged):
-            for scan in self._scans:
-                for topic, log_ns, _ in scan.messages():
-                    self.counts[topic] += 1
-                    first_ns = log_ns if first_ns is None else min(first_ns, log_ns)
-                    last_ns = log_ns if last_ns is None else max(last_ns, log_ns)
-                self.topics.update(scan.topics)
+    def _tell_loss(self, missing: Sequence[str], promised: int | None, recover: bool) -> None:
+        damaged = [file for file in self._files if file.is_damaged]
+        # What is named is the bag's own file, not the unpacked copy.
+        where = self.path.parent if self.path.is_file() else self.path
+        names = [f"{where / file.path.name} is cut short" for file in damaged]
+        what = " and ".join(names + ([f"{self.path} lacks {', '.join(missing)}"] if missing else []))
         whole = self.counts.total()
-        if first_ns is None or last_ns is None:
-            raise BagError(f"{damaged} is cut short and holds no whole message; copy or record it again.")
-        lost_bytes = sum(scan.lost_bytes for scan in self._scans)
-        promised = information.get("message_count")
+        if not whole:
+            raise BagError(f"{what} and holds no whole message; copy or record it again.")
+        start_ns, end_ns = self.span_ns
+        lost_bytes = sum(file.lost_bytes for file in damaged)
         lost = f"{promised - whole} of {promised} messages" if promised else f"{lost_bytes} bytes at the end"
-        kept = f"{whole} messages over {seconds(last_ns - first_ns):.2f} s are whole"
-        self.lost = f"{damaged} is cut short: {kept}, {lost} are lost"
+        kept = f"{whole} messages over {seconds(end_ns - 1 - start_ns):.2f} s are whole"
+        self.lost = f"{what}: {kept}, {lost} are lost"
         if not recover:
             raise BagError(f"{self.lost}. Copy or record it again, or open it with recover=True to use what is whole.")
 
 
+def _overlapping(files: Sequence[StorageFile]) -> Iterator[list[StorageFile]]:
+    """Groups files that are in the order of their first message, so that one file is open at a time where possible."""
+    group: list[StorageFile] = []
+    end_ns = -FOREVER_NS
+    for file in files:
+        if group and file.start_ns >= end_ns:
+            yield group
+            group = []
+        group.append(file)
+        end_ns = max(end_ns, file.end_ns)
+    if group:
+        yield group
+
+
 def _find(path: Path) -> Path:
-    """Returns the folder with ``metadata.yaml``, or the single storage file."""
+    """Returns the folder with ``metadata.yaml`` or with the parts of one bag, or the single storage file."""
     if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise BagError(f"{path} is no bag; give a rosbag2 folder, or a file ending in {' or '.join(_SUFFIXES)}.")
+        if not is_storage(path):
+            raise BagError(f"{path} is no bag; give a rosbag2 folder, or a file ending in .mcap or .db3.")
         return path
     if not path.is_dir():
         raise BagError(f"There is no bag at {path}; give a rosbag2 folder, or a .mcap or .db3 file.")
     if (path / "metadata.yaml").exists():
         return path
-    files = [file for file in sorted(path.rglob("*")) if file.suffix in _SUFFIXES]
-    if len(files) != 1:
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_storage(file)]
+    if len(files) == 1:
+        return files[0]
+    if not files or {file.parent for file in files} != {path} or len({_stem(file) for file in files}) > 1:
         raise BagError(f"{path} has no metadata.yaml and {len(files)} bag files; give one bag folder or one file.")
-    return files[0]
+    return path
+
+
+def _stem(file: Path) -> str:
+    """Returns what the parts of a split bag share: 'run' for run_12.mcap."""
+    name = file.name.split(".")[0]
+    stem, _, number = name.rpartition("_")
+    return stem if stem and number.isdigit() else name
 
 
 def _information(path: Path) -> Mapping[str, Any]:
     """Returns the ``rosbag2_bagfile_information`` of a folder or of a whole MCAP file; empty where there is none."""
     file = path / "metadata.yaml"
-    if path.is_dir():
+    if path.is_dir() and file.exists():
         text = file.read_text(encoding="utf-8", errors="replace")
     elif path.suffix == ".mcap" and is_whole(path):
         text = embedded_metadata(path)
@@ -140,27 +166,14 @@ def _information(path: Path) -> Mapping[str, Any]:
     return information
 
 
-def _files(path: Path, information: Mapping[str, Any]) -> list[Path]:
+def _files(path: Path, information: Mapping[str, Any], recover: bool) -> tuple[list[Path], list[str]]:
+    """Returns the storage files, and the names of those that ought to be there."""
     if path.is_file():
-        return [path]
+        return [path], []
+    if "relative_file_paths" not in information:
+        return [file for file in sorted(path.iterdir()) if is_storage(file)], []
     files = [path / Path(name).name for name in information["relative_file_paths"]]
     missing = [file.name for file in files if not file.exists()]
-    if missing:
+    if missing and (not recover or len(missing) == len(files)):
         raise BagError(f"{path} lacks {', '.join(missing)}, which its metadata.yaml names; copy the folder again.")
-    return files
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what damaged bytes raise in the libraries into a BagError."""
-    try:
-        yield
-    except _DAMAGE as problem:
-        text = " ".join(str(problem).split()).rstrip(".")
-        raise BagError(f"{path} cannot be read: {text}. Copy or record it again.") from problem
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Reader]:
-    with _readable(path), Reader(path) as reader:
-        yield reader
+    return [file for file in files if file.exists()], missing

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_file import BagFile
-from dit_policy_ros.data.commands import Command, targets_at
-from dit_policy_ros.data.images import decode_compressed, decode_image
+from dit_policy_ros.data.commands import COMMAND_TYPES, Command, CommandHistory, read_command, read_pose, targets_at
+from dit_policy_ros.data.episode_spans import episode_spans
+from dit_policy_ros.data.images import decode_compressed, decode_compressed_depth, decode_depth, decode_image
 from dit_policy_ros.data.joint_history import HistoryBuilder, JointHistory
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.errors import BagError, RobotError, one_of
-from dit_policy_ros.robot import Controller, RobotSpec
-from dit_policy_ros.types import Trajectory
+from dit_policy_ros.robot import RobotSpec, pose_slots
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Episode:
     """(log time [ns], text) of every instruction."""
     joints: JointHistory
     """Channels in the order of the robot's names."""
-    commands: Mapping[str, tuple[Command, ...]]
+    commands: Mapping[str, Sequence[Command]]
     """Controller name to what it was sent, in that order."""
     metadata: EpisodeMetadata
     lost: str
@@ -74,12 +73,41 @@ class Episode:
         Raises:
             BagError: no such camera, no images of it; the function, if it cannot be decoded.
         """
-        topic = self._image_topic(camera)
-        decode = partial(decode_message, msgtype=self.bag.topics[topic], where=f"{self.bag.path}, topic {topic}")
+        topic, msgtype = self.image_topic(camera)
+        decode = partial(decode_message, msgtype=msgtype, where=f"{self.bag.path}, topic {topic}")
         for _, log_ns, cdr in self.bag.messages([topic]):
             yield messages.peek_stamp_ns(cdr) or log_ns, partial(decode, cdr)
 
-    def _image_topic(self, camera: str) -> str:
+    def has_depth(self, camera: str) -> bool:
+        """Returns whether the bag has depth images of a camera."""
+        topic = self.robot.cameras[camera].depth_topic
+        return bool(topic and (self.bag.counts[topic] or self.bag.counts[f"{topic}/compressedDepth"]))
+
+    def encoded_depths(self, camera: str) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
+        """Yields (stamp [ns], function that decodes to (H, W) float32 [m]) one by one.
+
+        Raises:
+            BagError: no such camera, no depth images of it; the function, if one cannot be decoded.
+        """
+        if camera not in self.robot.cameras:
+            raise BagError(one_of("Camera", camera, self.robot.cameras))
+        raw = self.robot.cameras[camera].depth_topic
+        if not raw:
+            raise BagError(f"Camera {camera} has no depth topic in the robot YAML; give it as 'depth: TOPIC'.")
+        packed = f"{raw}/compressedDepth"
+        topic = packed if self.bag.counts[packed] and not self.bag.counts[raw] else raw
+        self.bag.require(topic, f"depth images of camera {camera}")
+        _check_type(self.bag, topic, (messages.COMPRESSED_IMAGE, messages.IMAGE))
+        decode = partial(_decode_depth, msgtype=self.bag.topics[topic], where=f"{self.bag.path}, topic {topic}")
+        for _, log_ns, cdr in self.bag.messages([topic]):
+            yield messages.peek_stamp_ns(cdr) or log_ns, partial(decode, cdr)
+
+    def image_topic(self, camera: str) -> tuple[str, str]:
+        """Returns topic and message type of a camera's images, in the transport that was recorded.
+
+        Raises:
+            BagError: no such camera, no images of it, or a topic of another type.
+        """
         cameras = self.robot.cameras
         if camera not in cameras:
             raise BagError(one_of("Camera", camera, cameras))
@@ -88,7 +116,7 @@ class Episode:
         topic = first if self.bag.counts[first] or not self.bag.counts[second] else second
         self.bag.require(topic, f"images of camera {camera}")
         _check_type(self.bag, topic, (messages.COMPRESSED_IMAGE, messages.IMAGE))
-        return topic
+        return topic, self.bag.topics[topic]
 
 
 def decode_message(cdr: bytes, msgtype: str, where: str) -> np.ndarray:
@@ -97,57 +125,123 @@ def decode_message(cdr: bytes, msgtype: str, where: str) -> np.ndarray:
     Raises:
         BagError: it cannot be decoded.
     """
-    message = messages.deserialize(cdr, msgtype, where)
     try:
         if msgtype == messages.COMPRESSED_IMAGE:
-            return decode_compressed(message.data, message.format)
+            image_format, data = messages.peek_compressed_image(cdr, where)
+            return decode_compressed(data, image_format)
+        message = messages.deserialize(cdr, msgtype, where)
         return decode_image(message.encoding, message.height, message.width, message.step, message.data)
     except RobotError as problem:
         raise BagError(f"{where}: {problem}") from problem
 
 
-def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False) -> Episode:
-    """Opens a bag as one episode.
+def _decode_depth(cdr: bytes, msgtype: str, where: str) -> np.ndarray:
+    message = messages.deserialize(cdr, msgtype, where)
+    try:
+        if msgtype == messages.COMPRESSED_IMAGE:
+            return decode_compressed_depth(message.data, message.format)
+        big = bool(message.is_bigendian)
+        return decode_depth(message.encoding, message.height, message.width, message.step, message.data, big)
+    except RobotError as problem:
+        raise BagError(f"{where}: {problem}") from problem
+
+
+def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False, index: int | None = None) -> Episode:
+    """Opens a bag, or one of the episodes in it.
 
     Args:
         path: rosbag2 folder, or a single ``.mcap`` or ``.db3`` file.
         robot: tells which topics and joints matter.
         recover: read a file that was cut short as far as it is whole; ``Episode.lost`` says what is missing.
+        index: of the episode, from 0; None where the bag must be a single one.
 
     Raises:
         BagError: there is no bag, it is damaged, it lacks joint states or an instruction, its joints are not the
-            robot's, or a value is not finite.
+            robot's, a value is not finite, or it has several episodes and none was chosen.
     """
     bag = BagFile(path, recover)
     metadata = EpisodeMetadata.from_custom_data(bag.custom_data)
-    joints_topic = bag.require(robot.joint_states_topic, "joint states")
-    _check_type(bag, joints_topic, (messages.JOINT_STATE,))
-    controllers = {controller.topic: controller for controller in robot.controllers}
-    history = HistoryBuilder(robot.names, f"{bag.path}, topic {joints_topic}")
-    commands: dict[str, list[Command]] = {controller.name: [] for controller in robot.controllers}
-    instructions: list[tuple[int, str]] = []
-    expected = dict.fromkeys(controllers, messages.JOINT_TRAJECTORY) | {robot.instruction_topic: messages.STRING}
-    for topic in bag.topics.keys() & expected.keys():
-        _check_type(bag, topic, (expected[topic],))
-    for topic, log_ns, cdr in bag.messages({joints_topic, robot.instruction_topic, *controllers}):
-        message = messages.deserialize(cdr, bag.topics[topic], topic)
-        if topic == joints_topic:
-            history.add(messages.stamp_ns(message) or log_ns, message.name, message.position, message.velocity)
-        elif topic in controllers:
-            controller = controllers[topic]
-            commands[controller.name].append(_command(log_ns, message, controller, f"{bag.path}, topic {topic}"))
-        elif message.data.strip():
-            instructions.append((log_ns, message.data.strip()))
+    spans = episode_spans(bag, robot)
+    if index is None and len(spans) > 1:
+        raise BagError(f"{bag.path} holds {len(spans)} episodes; choose one by its number, 0 to {len(spans) - 1}.")
+    if index is not None and not 0 <= index < len(spans):
+        raise BagError(f"{bag.path} has no episode {index}; it holds 0 to {len(spans) - 1}.")
+    instructions = _instructions(bag, robot)
+    if len(spans) > 1:
+        span = spans[index]
+        bag = bag.cut(span.start_ns, span.stop_ns)
+        instructions = _within(instructions, span.start_ns, span.stop_ns)
+    joints, commands = _read(bag, robot)
     return Episode(
         robot=robot,
         instruction=_first_instruction(instructions, metadata, bag, robot),
         instructions=tuple(instructions),
-        joints=history.build(),
-        commands={name: tuple(sent) for name, sent in commands.items()},
+        joints=joints,
+        commands=commands,
         metadata=metadata,
         lost=bag.lost,
         bag=bag,
     )
+
+
+def episodes_of(path: str | Path, robot: RobotSpec, recover: bool = False) -> Iterator[Episode]:
+    """Yields every episode of a bag, one after the other.
+
+    Raises:
+        BagError: see ``open_episode``.
+    """
+    count = len(episode_spans(BagFile(path, recover), robot))
+    for index in range(count):
+        yield open_episode(path, robot, recover, index)
+
+
+def _read(bag: BagFile, robot: RobotSpec) -> tuple[JointHistory, dict[str, CommandHistory]]:
+    """Reads joint states, poses and commands in one pass."""
+    bag.require(robot.joint_states_topic, "joint states")
+    controllers = {controller.topic: controller for controller in robot.controllers}
+    arms = {topic: arm for arm, topic in robot.pose_topics.items()}
+    slots = {joint.slot: joint.name for joint in robot.joints}
+    channels = {arm: tuple(slots[slot] for slot in pose_slots(arm)) for arm in arms.values()}
+    ranks = {topic: rank for rank, topic in enumerate((*robot.states_topics, *arms))}
+    expected = dict.fromkeys(robot.states_topics, messages.JOINT_STATE) | dict.fromkeys(arms, messages.POSE)
+    expected |= {topic: COMMAND_TYPES[c.type] for topic, c in controllers.items() if c.type in COMMAND_TYPES}
+    for topic in bag.topics.keys() & expected.keys():
+        _check_type(bag, topic, (expected[topic],))
+    history = HistoryBuilder(robot.names, f"{bag.path}, topic {', '.join(ranks)}")
+    commands = {controller.name: CommandHistory(controller.joints) for controller in robot.controllers}
+    for topic, log_ns, cdr in bag.messages(expected.keys()):
+        message = messages.deserialize(cdr, bag.topics[topic], topic)
+        if topic in controllers:
+            controller = controllers[topic]
+            commands[controller.name].add(read_command(log_ns, message, controller, f"{bag.path}, topic {topic}"))
+            continue
+        time_ns = messages.stamp_ns(message) or log_ns
+        if topic in arms:
+            values = read_pose(message, f"{bag.path}, topic {topic}")
+            history.add(time_ns, channels[arms[topic]], values, np.empty(0), ranks[topic])
+        else:
+            history.add(time_ns, message.name, message.position, message.velocity, ranks[topic])
+    return history.build(), commands
+
+
+def _instructions(bag: BagFile, robot: RobotSpec) -> list[tuple[int, str]]:
+    """Returns (log time [ns], text) of every instruction."""
+    topic = robot.instruction_topic
+    if topic in bag.topics:
+        _check_type(bag, topic, (messages.STRING,))
+    texts = (
+        (log_ns, messages.deserialize(cdr, messages.STRING, topic).data.strip())
+        for _, log_ns, cdr in bag.messages([topic])
+    )
+    return [(log_ns, text) for log_ns, text in texts if text]
+
+
+def _within(instructions: list[tuple[int, str]], start_ns: int, stop_ns: int) -> list[tuple[int, str]]:
+    """Keeps those of an episode, and the one that holds as it begins."""
+    before = [text for log_ns, text in instructions if log_ns < start_ns]
+    return [(start_ns, text) for text in before[-1:]] + [
+        (log_ns, text) for log_ns, text in instructions if start_ns <= log_ns < stop_ns
+    ]
 
 
 def _first_instruction(
@@ -161,31 +255,6 @@ def _first_instruction(
             f"Record that topic, or name another one in the robot YAML. Topics present: {present}."
         )
     return text
-
-
-def _command(log_ns: int, message: Any, controller: Controller, where: str) -> Command:
-    points = message.points
-    if not points:
-        raise BagError(f"{where}: a trajectory has no points.")
-    if set(message.joint_names) != set(controller.joints) or len(message.joint_names) != len(controller.joints):
-        raise BagError(
-            f"{where}: a trajectory names {', '.join(message.joint_names)}, but {controller.name} moves "
-            f"{', '.join(controller.joints)}. Check the controllers in the robot YAML."
-        )
-    if any(len(point.positions) != len(message.joint_names) for point in points):
-        raise BagError(f"{where}: a trajectory point lacks positions; only position trajectories are supported.")
-    order = [message.joint_names.index(name) for name in controller.joints]
-    positions = np.array([point.positions for point in points])[:, order]
-    if not np.isfinite(positions).all():
-        raise BagError(f"{where}: a trajectory holds a value that is not finite; leave this episode out.")
-    with_velocities = all(len(point.velocities) == len(order) for point in points)
-    velocities = np.array([point.velocities for point in points])[:, order] if with_velocities else None
-    offsets_ns = np.array([messages.duration_ns(point.time_from_start) for point in points], dtype=np.int64)
-    if (np.diff(offsets_ns) <= 0).any():
-        raise BagError(f"{where}: the times of a trajectory's points do not increase.")
-    # A controller starts a trajectory without a stamp when it arrives.
-    start_ns = messages.stamp_ns(message) or log_ns
-    return Command(log_ns, Trajectory(controller.joints, start_ns + offsets_ns, positions, velocities))
 
 
 def _check_type(bag: BagFile, topic: str, allowed: tuple[str, ...]) -> None:

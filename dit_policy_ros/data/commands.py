@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from dit_policy_ros.actions.rotation import matrix_from_quaternion, rot6d_from_matrix
+from dit_policy_ros.controllers import Controller
+from dit_policy_ros.data import messages
 from dit_policy_ros.data.joint_history import interpolate
-from dit_policy_ros.errors import BagError
+from dit_policy_ros.errors import BagError, PolicyError
 from dit_policy_ros.types import Trajectory
+
+COMMAND_TYPES: Mapping[str, str] = {
+    "joint_trajectory": messages.JOINT_TRAJECTORY,
+    "forward_command": messages.FLOAT64_ARRAY,
+    "pose": messages.POSE,
+}
+"""Type of controller to the message that states positions; others state speeds, or are actions, and are not read."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +30,63 @@ class Command:
 
     sent_ns: int
     trajectory: Trajectory
+
+
+class CommandHistory(Sequence[Command]):
+    """What one controller was sent, in that order; kept as plain numbers, since an hour has some 200 000 commands.
+
+    Velocities are kept where every command has them.
+    """
+
+    def __init__(self, joints: tuple[str, ...]) -> None:
+        self._joints = joints
+        self._sent_ns, self._ends = array("q"), array("q")
+        self._times_ns, self._positions = array("q"), array("d")
+        self._velocities: array | None = array("d")
+        """None from the first command without any on."""
+
+    def add(self, command: Command) -> None:
+        """Appends a command for the joints of the controller, in their order."""
+        trajectory = command.trajectory
+        self._sent_ns.append(command.sent_ns)
+        self._times_ns.extend(trajectory.times_ns.tolist())
+        self._ends.append(len(self._times_ns))
+        self._positions.frombytes(np.ascontiguousarray(trajectory.positions, np.float64).tobytes())
+        if trajectory.velocities is None:
+            self._velocities = None
+        if self._velocities is not None:
+            self._velocities.frombytes(np.ascontiguousarray(trajectory.velocities, np.float64).tobytes())
+
+    def __len__(self) -> int:
+        return len(self._sent_ns)
+
+    def __getitem__(self, index: int | slice) -> Command | tuple[Command, ...]:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There are {len(self)} commands; {index} is not among them.")
+        index %= len(self)
+        rows = slice(self._ends[index - 1] if index else 0, self._ends[index])
+        times_ns, positions = (values[rows].copy() for values in self._arrays())
+        speeds = None
+        if self._velocities is not None:
+            speeds = np.frombuffer(self._velocities, np.float64).reshape(-1, len(self._joints))[rows].copy()
+        return Command(self._sent_ns[index], Trajectory(self._joints, times_ns, positions, speeds))
+
+    def spliced(self) -> tuple[np.ndarray, np.ndarray]:
+        """See ``spliced``."""
+        times_ns, positions = self._arrays()
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        begins = np.concatenate([[0], ends[:-1]])
+        # A waypoint stays if no later command begins at or before it.
+        until_ns = np.append(np.minimum.accumulate(times_ns[begins][::-1])[::-1][1:], np.iinfo(np.int64).max)
+        kept = times_ns < np.repeat(until_ns, ends - begins)
+        return times_ns[kept], positions[kept]
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns instants (N,) and positions (N, joints) of all waypoints."""
+        positions = np.frombuffer(self._positions, dtype=np.float64).reshape(-1, len(self._joints))
+        return np.frombuffer(self._times_ns, dtype=np.int64), positions
 
 
 def targets_at(times_ns: np.ndarray, commands: Sequence[Command], what: str) -> np.ndarray:
@@ -41,13 +110,68 @@ def targets_at(times_ns: np.ndarray, commands: Sequence[Command], what: str) -> 
 
 def spliced(commands: Sequence[Command]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the waypoints of all commands that none replaced: instants (N,) int64 and positions (N, joints)."""
-    kept_ns: list[np.ndarray] = []
-    kept: list[np.ndarray] = []
-    until_ns = np.iinfo(np.int64).max
-    for command in reversed(commands):
-        times_ns = command.trajectory.times_ns
-        live = times_ns < until_ns
-        kept_ns.append(times_ns[live])
-        kept.append(command.trajectory.positions[live])
-        until_ns = min(until_ns, int(times_ns[0]))
-    return np.concatenate(kept_ns[::-1]), np.concatenate(kept[::-1])
+    if isinstance(commands, CommandHistory):
+        return commands.spliced()
+    history = CommandHistory(commands[0].trajectory.names)
+    for command in commands:
+        history.add(command)
+    return history.spliced()
+
+
+def read_command(log_ns: int, message: Any, controller: Controller, where: str) -> Command:
+    """Returns what a message asks of a controller, one of ``COMMAND_TYPES``.
+
+    Raises:
+        BagError: it names other joints, lacks positions, holds what is not finite, or its times do not increase.
+    """
+    if controller.type == "joint_trajectory":
+        return Command(log_ns, _trajectory(log_ns, message, controller, where))
+    values = read_pose(message, where) if controller.type == "pose" else np.asarray(message.data, dtype=np.float64)
+    if len(values) != len(controller.joints):
+        raise BagError(
+            f"{where}: a command has {len(values)} values, but {controller.name} moves {len(controller.joints)} "
+            "joints. Check the controllers in the robot YAML."
+        )
+    if not np.isfinite(values).all():
+        raise BagError(f"{where}: a command holds a value that is not finite; leave this episode out.")
+    # These controllers go there at once; a header stamp, if there is one, is that of sending.
+    return Command(log_ns, Trajectory(controller.joints, np.array([log_ns]), values[None]))
+
+
+def read_pose(message: Any, where: str) -> np.ndarray:
+    """Returns position and the first two columns of the rotation of a PoseStamped, (9,).
+
+    Raises:
+        BagError: its quaternion is zero.
+    """
+    place, turn = message.pose.position, message.pose.orientation
+    try:
+        matrix = matrix_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+    except PolicyError as problem:
+        raise BagError(f"{where}: a pose has a quaternion of zeros; the driver is at fault.") from problem
+    return np.concatenate([[place.x, place.y, place.z], rot6d_from_matrix(matrix)])
+
+
+def _trajectory(log_ns: int, message: Any, controller: Controller, where: str) -> Trajectory:
+    points = message.points
+    if not points:
+        raise BagError(f"{where}: a trajectory has no points.")
+    if set(message.joint_names) != set(controller.joints) or len(message.joint_names) != len(controller.joints):
+        raise BagError(
+            f"{where}: a trajectory names {', '.join(message.joint_names)}, but {controller.name} moves "
+            f"{', '.join(controller.joints)}. Check the controllers in the robot YAML."
+        )
+    if any(len(point.positions) != len(message.joint_names) for point in points):
+        raise BagError(f"{where}: a trajectory point lacks positions; only position trajectories are supported.")
+    order = [message.joint_names.index(name) for name in controller.joints]
+    positions = np.array([point.positions for point in points])[:, order]
+    if not np.isfinite(positions).all():
+        raise BagError(f"{where}: a trajectory holds a value that is not finite; leave this episode out.")
+    with_velocities = all(len(point.velocities) == len(order) for point in points)
+    velocities = np.array([point.velocities for point in points])[:, order] if with_velocities else None
+    offsets_ns = np.array([messages.duration_ns(point.time_from_start) for point in points], dtype=np.int64)
+    if (np.diff(offsets_ns) <= 0).any():
+        raise BagError(f"{where}: the times of a trajectory's points do not increase.")
+    # A controller starts a trajectory without a stamp when it arrives.
+    start_ns = messages.stamp_ns(message) or log_ns
+    return Trajectory(controller.joints, start_ns + offsets_ns, positions, velocities)

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
+from dit_policy_ros.data.bag_file import BagFile
 from dit_policy_ros.data.bag_writer import WRITING_SUFFIX
 from dit_policy_ros.data.episode_cache import CacheConfig, EpisodeArrays, cached_episode
+from dit_policy_ros.data.episode_spans import METADATA_KEY, episode_spans
 from dit_policy_ros.data.running_statistics import RunningStatistics, Statistics
 from dit_policy_ros.errors import BagError, one_of
 from dit_policy_ros.robot import RobotSpec
@@ -34,23 +35,6 @@ class Dataset:
             positions.add(episode.positions)
             targets.add(episode.targets)
         return positions.result(), targets.result()
-
-    def stack(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns all frames of a camera in memory, and where each episode's begin.
-
-        Returns:
-            (sum of N, h, w, 3) uint8, and (episodes + 1,) int64 offsets into it.
-
-        Raises:
-            BagError: the dataset has no such camera.
-        """
-        if camera not in self.config.views:
-            raise BagError(one_of("Camera", camera, self.config.views))
-        offsets = np.cumsum([0, *(len(episode.image_stamps_ns[camera]) for episode in self.episodes)])
-        frames = np.empty((offsets[-1], *self.episodes[0].frames(camera).shape[1:]), dtype=np.uint8)
-        for episode, begin, end in zip(self.episodes, offsets[:-1], offsets[1:], strict=True):
-            frames[begin:end] = episode.frames(camera)
-        return frames, offsets
 
 
 def load_dataset(
@@ -82,8 +66,11 @@ def load_dataset(
     if unknown:
         raise BagError(one_of("Camera", unknown[0], robot.cameras))
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        loaded = pool.map(lambda bag: cached_episode(bag, robot, config, cache / _key(bag)), bags)
-        bar = tqdm(loaded, total=len(bags), desc="Reading bags", unit="episode", disable=not progress)
+        entries = [(bag, index) for bag in bags for index in _episodes(bag, robot)]
+        loaded = pool.map(
+            lambda entry: cached_episode(entry[0], robot, config, cache / _key(*entry), entry[1]), entries
+        )
+        bar = tqdm(loaded, total=len(entries), desc="Reading bags", unit="episode", disable=not progress)
         try:
             return Dataset(robot.names, config, tuple(bar))
         except BaseException:
@@ -105,6 +92,16 @@ def find_bags(folders: Sequence[Path]) -> list[Path]:
     return whole
 
 
-def _key(bag: Path) -> str:
-    """Tells apart bags of one name in different folders."""
-    return f"{bag.name}-{hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]}"
+def _episodes(bag: Path, robot: RobotSpec) -> Sequence[int | None]:
+    """Returns the numbers of a bag's episodes; None for a bag that is one, which need not be read to tell."""
+    tells = METADATA_KEY in (bag / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+    if not (tells or robot.episode_topic or robot.episode_gap_s):
+        return [None]
+    spans = episode_spans(BagFile(bag), robot)
+    return range(len(spans)) if len(spans) > 1 else [None]
+
+
+def _key(bag: Path, index: int | None) -> str:
+    """Tells apart bags of one name in different folders, and episodes of one bag."""
+    key = f"{bag.name}-{hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]}"
+    return key if index is None else f"{key}-{index}"

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dit_policy_ros.data import messages
+from dit_policy_ros.data.commands import COMMAND_TYPES
 from dit_policy_ros.data.joint_ranges import JointRange
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.data.streams import Stream
-from dit_policy_ros.robot import RobotSpec
+from dit_policy_ros.robot import RobotSpec, pose_slots
 from dit_policy_ros.types import seconds
 
 SKEW_LIMIT_S = 0.1
@@ -48,18 +49,26 @@ def find_with_robot(
     robot: RobotSpec,
 ) -> Iterator[Finding]:
     """Yields what the bag lacks of a robot, or has beyond its limits."""
-    yield from _topic(streams, robot.joint_states_topic, messages.JOINT_STATE, "joint states", "error")
+    for topic in robot.states_topics:
+        yield from _topic(streams, topic, messages.JOINT_STATE, "joint states", "error")
+    for arm, topic in robot.pose_topics.items():
+        yield from _topic(streams, topic, messages.POSE, f"end-effector pose of the {arm} arm", "error")
     for controller in robot.controllers:
         what = f"commands of {controller.name}"
-        yield from _topic(streams, controller.topic, messages.JOINT_TRAJECTORY, what, "error")
+        if controller.type in COMMAND_TYPES:
+            yield from _topic(streams, controller.topic, COMMAND_TYPES[controller.type], what, "error")
+        else:
+            text = f"is of type {controller.type}, whose commands are not read from bags"
+            yield Finding("note", controller.name, text)
     severity = "note" if metadata.instruction else "error"
     what = "instructions; the metadata has one" if metadata.instruction else "instructions, and none in the metadata"
     yield from _topic(streams, robot.instruction_topic, messages.STRING, what, severity)
     yield from _cameras(streams, robot)
-    stream = streams.get(robot.joint_states_topic)
-    if stream and stream.longest_s > robot.joint_states_max_age_s:
-        text = f"{stream.longest_s:.3f} s without joint states; the executor stops after"
-        yield Finding("warning", stream.topic, f"{text} {robot.joint_states_max_age_s:g} s")
+    for topic in (*robot.states_topics, *robot.pose_topics.values()):
+        stream = streams.get(topic)
+        if stream and stream.longest_s > robot.joint_states_max_age_s:
+            text = f"{stream.longest_s:.3f} s without joint states; the executor stops after"
+            yield Finding("warning", stream.topic, f"{text} {robot.joint_states_max_age_s:g} s")
     yield from _ranges(joints, robot)
     if metadata.robot and metadata.robot != robot.name:
         yield Finding("warning", "bag", f"was recorded with robot '{metadata.robot}', not '{robot.name}'")
@@ -133,20 +142,26 @@ def _cameras(streams: Mapping[str, Stream], robot: RobotSpec) -> Iterator[Findin
         if stream.longest_s > camera.max_age_s:
             text = f"{stream.longest_s:.3f} s without an image of camera {camera.name}"
             yield Finding("warning", stream.topic, f"{text}; older than {camera.max_age_s:g} s is not used")
+        depth = camera.depth_topic
+        if depth and not any(streams[t].count for t in (depth, f"{depth}/compressedDepth") if t in streams):
+            yield Finding("warning", depth, f"is missing, raw and compressed (depth of camera {camera.name})")
 
 
 def _ranges(joints: Mapping[str, tuple[JointRange, ...]], robot: RobotSpec) -> Iterator[Finding]:
-    measured = {joint.name: joint for joint in joints.get(robot.joint_states_topic, ())}
-    missing = [name for name in robot.names if name not in measured]
+    measured = {joint.name for topic in robot.states_topics for joint in joints.get(topic, ())}
+    slots = {joint.slot: joint.name for joint in robot.joints}
+    posed = {slots[slot] for arm in robot.pose_topics for slot in pose_slots(arm)}
+    missing = [name for name in robot.names if name not in measured | posed]
     if measured and missing:
-        text = f"lacks {', '.join(missing)}; it names {', '.join(measured)}"
+        named = dict.fromkeys(joint.name for topic in robot.states_topics for joint in joints.get(topic, ()))
+        text = f"lacks {', '.join(missing)}; it names {', '.join(named)}"
         yield Finding("error", robot.joint_states_topic, text)
     for controller in robot.controllers:
         sent = {joint.name for joint in joints.get(controller.topic, ())}
         if sent and sent != set(controller.joints):
             text = f"commands {', '.join(sorted(sent))}, but {controller.name} has {', '.join(controller.joints)}"
             yield Finding("error", controller.topic, text)
-    for topic in (robot.joint_states_topic, *(controller.topic for controller in robot.controllers)):
+    for topic in (*robot.states_topics, *(controller.topic for controller in robot.controllers)):
         found = {joint.name: joint for joint in joints.get(topic, ())}
         for joint in robot.joints:
             seen = found.get(joint.name)

@@ -102,6 +102,38 @@ def decode_compressed(data: bytes | np.ndarray, image_format: str = "jpeg") -> n
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def decode_compressed_depth(data: bytes | np.ndarray, image_format: str) -> np.ndarray:
+    """Decodes the fields of a ``sensor_msgs/CompressedImage`` of the transport compressedDepth.
+
+    A header of twelve bytes (an enumeration and two float32) stands before a PNG of 16 bits. With 16UC1 its values are
+    millimetres; with 32FC1 the depth is ``a / (value - b)`` with the two numbers of the header
+    (compressed_depth_image_transport).
+
+    Returns:
+        (height, width) float32 [m]; NaN where the sensor measured nothing.
+
+    Raises:
+        RobotError: the bytes are no such image.
+    """
+    encoding = image_format.partition(";")[0].strip()
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if "compressedDepth" not in image_format or encoding not in ("16UC1", "mono16", "32FC1"):
+        raise RobotError(
+            f"Compressed depth format '{image_format}' is not supported. Supported: 16UC1 and 32FC1, as "
+            "'16UC1; compressedDepth png'."
+        )
+    values = cv2.imdecode(buffer[12:], cv2.IMREAD_UNCHANGED) if len(buffer) > 12 else None
+    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+        raise RobotError(f"A compressed depth image ('{image_format}', {len(buffer)} bytes) holds no PNG of 16 bits.")
+    if encoding == "32FC1":
+        scale, offset = np.frombuffer(buffer[4:12].tobytes(), "<f4")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = scale / (values.astype(np.float32) - offset)
+    else:
+        depth = values.astype(np.float32) * np.float32(1e-3)
+    return np.where(values == 0, np.float32(np.nan), depth).astype(np.float32)
+
+
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
     """Encodes (H, W, 3) uint8 RGB as JPEG; the same image gives the same bytes.
 

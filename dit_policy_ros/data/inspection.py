@@ -11,6 +11,7 @@ import numpy as np
 
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_file import BagFile
+from dit_policy_ros.data.episode_spans import episode_spans
 from dit_policy_ros.data.findings import Finding, find_in_streams, find_with_robot
 from dit_policy_ros.data.image_size import image_size
 from dit_policy_ros.data.joint_ranges import JointRange, RangeBuilder
@@ -82,8 +83,20 @@ def inspect_bag(path: str | Path, robot: RobotSpec | None = None) -> Inspection:
     findings += find_in_streams(inspection.streams, inspection.joints)
     if robot is not None:
         findings += find_with_robot(inspection.streams, inspection.joints, inspection.metadata, robot)
+        findings += _episodes(bag, robot, start_ns)
     order = ("error", "warning", "note")
     return replace(inspection, findings=tuple(sorted(findings, key=lambda finding: order.index(finding.severity))))
+
+
+def _episodes(bag: BagFile, robot: RobotSpec, start_ns: int) -> list[Finding]:
+    try:
+        spans = episode_spans(bag, robot)
+    except BagError as problem:
+        return [Finding("error", "episodes", str(problem))]
+    if len(spans) < 2:
+        return []
+    times = ", ".join(f"{seconds(s.start_ns - start_ns):.2f} s to {seconds(s.stop_ns - start_ns):.2f} s" for s in spans)
+    return [Finding("note", "episodes", f"the bag holds {len(spans)} episodes: {times}")]
 
 
 def is_instruction(topic: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dit_policy_ros.actions.joint_merge import JointMerge
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
 
@@ -38,63 +40,95 @@ def interpolate(times_ns: np.ndarray, known_ns: np.ndarray, values: np.ndarray) 
 
 
 class HistoryBuilder:
-    """Collects messages that name their joints in any order, into arrays in one order."""
+    """Collects messages that name their joints in any order, into arrays in one order.
+
+    Messages that name only some of the joints, on one topic or on several, are merged as they are live.
+    """
 
     def __init__(self, names: tuple[str, ...], where: str) -> None:
         self._names = names
         self._where = where
         self._orders: dict[tuple[str, ...], list[int]] = {}
-        self._times_ns: list[int] = []
-        self._positions: list[np.ndarray] = []
-        self._velocities: list[np.ndarray] = []
+        self._times_ns, self._positions, self._velocities = array("q"), array("d"), array("d")
+        self._merge = JointMerge(names)
+        self._whole_rank: int | None = None
+        self._seen: dict[str, None] = {}
 
-    def add(self, time_ns: int, names: Sequence[str], positions: np.ndarray, velocities: np.ndarray) -> None:
+    def add(
+        self, time_ns: int, names: Sequence[str], positions: np.ndarray, velocities: np.ndarray, rank: int = 0
+    ) -> None:
         """Adds one message; joints that the robot lacks are ignored, ``velocities`` may be empty.
 
+        Args:
+            rank: place of its topic in the robot description.
+
         Raises:
-            BagError: a joint is missing or named twice, sizes disagree, or a value is not finite.
+            BagError: a joint is named twice, sizes disagree, or a value is not finite.
         """
-        order = self._order(tuple(names))
+        names = tuple(names)
+        order = self._order(names)
         if len(positions) != len(names):
             raise BagError(f"{self._where}: a message has {len(names)} names but {len(positions)} positions.")
         row = positions[order]
         if not np.isfinite(row).all():
-            bad = [name for name, value in zip(self._names, row, strict=True) if not np.isfinite(value)]
+            bad = [names[k] for k in order if not np.isfinite(positions[k])]
             raise BagError(
                 f"{self._where}: {', '.join(bad)} is not finite at {seconds(time_ns):.3f} s; "
                 "the sensor or driver was at fault, leave this episode out."
             )
-        self._times_ns.append(time_ns)
-        self._positions.append(row)
-        if len(velocities) == len(names) and np.isfinite(velocities).all():
-            self._velocities.append(velocities[order])
+        # Drivers without velocity sensing send none, or NaN.
+        speeds = velocities[order] if len(velocities) == len(names) else np.full(len(row), np.nan)
+        if len(order) == len(self._names):
+            self._whole_rank = rank if self._whole_rank is None else min(rank, self._whole_rank)
+            self._note(time_ns, row, speeds)
+        elif order and (self._whole_rank is None or rank < self._whole_rank):
+            found = self._merge.add(rank, time_ns, [names[k] for k in order], np.stack([row, speeds]))
+            if found is not None:
+                self._note(found[0], *found[1])
 
     def build(self) -> JointHistory:
         """Returns what was added, ordered by time; of equal stamps the last one counts.
 
         Raises:
-            BagError: nothing was added.
+            BagError: nothing was added, or a joint was never named.
         """
         if not self._times_ns:
-            raise BagError(f"{self._where}: there is no message.")
-        times_ns = np.array(self._times_ns, dtype=np.int64)
+            raise BagError(self._why_nothing())
+        times_ns = np.frombuffer(self._times_ns, dtype=np.int64)
+        positions, velocities = (
+            np.frombuffer(values, dtype=np.float64).reshape(-1, len(self._names))
+            for values in (self._positions, self._velocities)
+        )
+        known = velocities if np.isfinite(velocities).all() else None
+        if (np.diff(times_ns) > 0).all():  # As it should be; nothing is copied.
+            return JointHistory(self._names, times_ns, positions, known)
         # Reversed, so that "first of equals" below means the last one received.
         unique_ns, index = np.unique(times_ns[::-1], return_index=True)
         index = len(times_ns) - 1 - index
-        complete = len(self._velocities) == len(self._positions)
-        velocities = np.array(self._velocities)[index] if complete else None
-        return JointHistory(self._names, unique_ns, np.array(self._positions)[index], velocities)
+        return JointHistory(self._names, unique_ns, positions[index], None if known is None else known[index])
+
+    def _note(self, time_ns: int, positions: np.ndarray, velocities: np.ndarray) -> None:
+        self._times_ns.append(int(time_ns))
+        self._positions.frombytes(np.ascontiguousarray(positions, np.float64).tobytes())
+        self._velocities.frombytes(np.ascontiguousarray(velocities, np.float64).tobytes())
+
+    def _why_nothing(self) -> str:
+        if not self._seen:
+            return f"{self._where}: there is no message."
+        missing = self._merge.missing
+        if not missing:
+            return f"{self._where}: the messages with some of the joints have no instant in common."
+        return (
+            f"{self._where}: joint {', '.join(missing)} is missing; the message names {', '.join(self._seen)}. "
+            "Check the names in the robot YAML against the bag."
+        )
 
     def _order(self, names: tuple[str, ...]) -> list[int]:
+        """Returns the columns of the robot's joints in the order of the robot's names, as far as they are there."""
         if names not in self._orders:
-            missing = [name for name in self._names if name not in names]
-            if missing:
-                raise BagError(
-                    f"{self._where}: joint {', '.join(missing)} is missing; the message names {', '.join(names)}. "
-                    "Check the names in the robot YAML against the bag."
-                )
             if len(set(names)) != len(names):
                 twice = sorted({name for name in names if names.count(name) > 1})
                 raise BagError(f"{self._where}: joint {', '.join(twice)} is named twice in one message.")
-            self._orders[names] = [names.index(name) for name in self._names]
+            self._seen.update(dict.fromkeys(names))
+            self._orders[names] = [names.index(name) for name in self._names if name in names]
         return self._orders[names]

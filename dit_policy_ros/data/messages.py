@@ -5,7 +5,8 @@ These definitions are the same from Humble to Lyrical.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,11 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 JOINT_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 STRING = "std_msgs/msg/String"
 CLOCK = "rosgraph_msgs/msg/Clock"
+POSE = "geometry_msgs/msg/PoseStamped"
+BOOL = "std_msgs/msg/Bool"
+EMPTY = "std_msgs/msg/Empty"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+FLOAT64_ARRAY = "std_msgs/msg/Float64MultiArray"
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +66,30 @@ def peek_stamp_ns(cdr: bytes) -> int:
     order = "little" if cdr[1] & 1 else "big"
     second, rest = int.from_bytes(cdr[4:8], order, signed=True), int.from_bytes(cdr[8:12], order)
     return second * NS_PER_S + rest
+
+
+def peek_compressed_image(cdr: bytes, topic: str) -> tuple[str, np.ndarray]:
+    """Returns format and bytes of a CompressedImage; the bytes are not copied, which a deserialiser would.
+
+    Raises:
+        BagError: the bytes are none of this type.
+    """
+    order = "<" if len(cdr) > 1 and cdr[1] & 1 else ">"
+    try:
+        (length,) = struct.unpack_from(f"{order}I", cdr, 12)
+        at = _aligned(16 + length)
+        (length,) = struct.unpack_from(f"{order}I", cdr, at)
+        image_format = bytes(cdr[at + 4 : at + 4 + length]).rstrip(b"\x00").decode()
+        at = _aligned(at + 4 + length)
+        (length,) = struct.unpack_from(f"{order}I", cdr, at)
+        return image_format, np.frombuffer(cdr, np.uint8, count=length, offset=at + 4)
+    except (struct.error, ValueError) as problem:
+        raise BagError(f"A message on {topic} is no whole {COMPRESSED_IMAGE}; the bag is damaged.") from problem
+
+
+def _aligned(offset: int) -> int:
+    """Returns the next place of a number of four bytes; CDR counts from after its own header of four."""
+    return (offset + 3) // 4 * 4
 
 
 def duration_ns(duration: Any) -> int:
@@ -125,6 +155,32 @@ def joint_trajectory(trajectory: Trajectory) -> Any:
 def string(text: str) -> Any:
     """Returns a String."""
     return _make(STRING, text)
+
+
+def depth_image(instant_ns: int, camera: str, depth: np.ndarray) -> Any:
+    """Returns an Image with encoding 32FC1 of (H, W) float32 [m], NaN where nothing was measured."""
+    height, width = depth.shape
+    data = np.ascontiguousarray(depth, "<f4").view(np.uint8).reshape(-1)
+    return _make(IMAGE, _header(instant_ns, camera), height, width, "32FC1", 0, 4 * width, data)
+
+
+def pose(instant_ns: int, frame: str, position: np.ndarray, quaternion: np.ndarray) -> Any:
+    """Returns a PoseStamped; ``position`` is (3,) [m], ``quaternion`` (4,) as (x, y, z, w)."""
+    place = _make("geometry_msgs/msg/Point", *np.asarray(position, float).tolist())
+    turn = _make("geometry_msgs/msg/Quaternion", *np.asarray(quaternion, float).tolist())
+    return _make(POSE, _header(instant_ns, frame), _make("geometry_msgs/msg/Pose", place, turn))
+
+
+def diagnostics(instant_ns: int, name: str, text: str, values: Mapping[str, str]) -> Any:
+    """Returns a DiagnosticArray of one status that is well."""
+    pairs = [_make("diagnostic_msgs/msg/KeyValue", key, value) for key, value in values.items()]
+    status = _make("diagnostic_msgs/msg/DiagnosticStatus", 0, name, text, "", pairs)
+    return _make(DIAGNOSTICS, _header(instant_ns), [status])
+
+
+def boolean(value: bool) -> Any:
+    """Returns a Bool."""
+    return _make(BOOL, value)
 
 
 def clock(instant_ns: int) -> Any:

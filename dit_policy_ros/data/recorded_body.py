@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from dit_policy_ros.data.bag_reader import Episode
-from dit_policy_ros.data.commands import spliced
+from dit_policy_ros.data.commands import COMMAND_TYPES, spliced
 from dit_policy_ros.data.joint_history import interpolate
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import Observation, Trajectory
@@ -30,9 +30,11 @@ class RecordedTargets:
         for controller in episode.robot.controllers:
             commands = episode.commands[controller.name]
             if not commands:
+                unread = "" if controller.type in COMMAND_TYPES else f" (commands of {controller.type} are not read)"
                 raise BagError(
                     f"{episode.bag.path} has no command for {controller.name} ({controller.topic}), so there is "
-                    "nothing to compare a policy with; record that topic, or name another one in the robot YAML."
+                    f"nothing to compare a policy with{unread}; record that topic, or name another one in the robot "
+                    "YAML."
                 )
             self._parts.append(([names.index(joint) for joint in controller.joints], *spliced(commands)))
 
@@ -66,7 +68,10 @@ class RecordedBody:
         """Last joint state."""
         self._period_ns = period_ns
         self._now_ns = int(episode.joints.times_ns[0])
-        self._streams = {camera: _CameraStream(episode, camera) for camera in cameras}
+        self._streams = {camera: NewestImage(episode.encoded_frames(camera)) for camera in cameras}
+        self._depths = {
+            camera: NewestImage(episode.encoded_depths(camera)) for camera in cameras if episode.has_depth(camera)
+        }
 
     @property
     def instruction(self) -> str:
@@ -93,12 +98,14 @@ class RecordedBody:
         """
         positions = self.episode.joints.positions_at(np.array([self._now_ns]))[0]
         seen = {camera: self._streams[camera].at(self._now_ns) for camera in cameras}
+        deep = {camera: self._depths[camera].at(self._now_ns) for camera in cameras if camera in self._depths}
         known = {camera: entry for camera, entry in seen.items() if entry is not None}
         return Observation(
             stamp_ns=self._now_ns,
             positions=dict(zip(self.episode.robot.names, positions.tolist(), strict=True)),
             images={camera: image for camera, (_, image) in known.items()},
             image_stamps_ns={camera: stamp_ns for camera, (stamp_ns, _) in known.items()},
+            depths={camera: entry[1] for camera, entry in deep.items() if entry is not None},
         )
 
     def command(self, trajectory: Trajectory) -> None:
@@ -110,16 +117,17 @@ class RecordedBody:
         self._now_ns += self._period_ns
 
 
-class _CameraStream:
+class NewestImage:
     """The newest image at an instant that only grows. Keeps one decoded image."""
 
-    def __init__(self, episode: Episode, camera: str) -> None:
-        self._frames = episode.encoded_frames(camera)
+    def __init__(self, frames: Iterator[tuple[int, Callable[[], np.ndarray]]]) -> None:
+        self._frames = frames
         self._next: tuple[int, Callable[[], np.ndarray]] | None = next(self._frames)
         self._newest: tuple[int, Callable[[], np.ndarray]] | None = None
         self._decoded: tuple[int, np.ndarray] | None = None
 
     def at(self, now_ns: int) -> tuple[int, np.ndarray] | None:
+        """Returns (stamp [ns], image), or None before the first."""
         while self._next is not None and self._next[0] <= now_ns:
             if self._newest is None or self._next[0] > self._newest[0]:
                 self._newest, self._decoded = self._next, None

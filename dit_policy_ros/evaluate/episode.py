@@ -6,12 +6,13 @@ The loop advances in control periods of 20 ms of the body's own clock; see ``loo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from dit_policy_ros.evaluate.loop import LoopConfig, SteppedBody, TwoSystemLoop
+from dit_policy_ros.evaluate.smoothness import Smoothness
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.runtime.executor import StateChange
 from dit_policy_ros.types import Policy, seconds
@@ -80,6 +81,9 @@ class EpisodeResult:
     """(J,) waypoints clamped by the speed limit."""
     encodes: int
     chunks: int
+    incidents: dict[str, int]
+    """What went wrong in the two loops, by name; see ``runtime.incidents``."""
+    smoothness: Smoothness
 
 
 def run_episode(
@@ -99,7 +103,7 @@ def run_episode(
     Raises:
         PolicyError: the policy cannot run on this body.
     """
-    config = config or EpisodeConfig()
+    config = replace(config or EpisodeConfig(), delay_seed=seed)
     body.reset(seed, config.phrase_set)
     loop = TwoSystemLoop(body, policy, spec, config)
     rewards = []
@@ -115,6 +119,8 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
     score = body.score()
     splices = loop.log.splices
     width = len(loop.executor.names)
+    commanded = np.array(loop.log.commanded).reshape(-1, width)
+    times_s = (np.array(loop.log.times_ns, dtype=np.int64) - loop.start_ns) * 1e-9
     return EpisodeResult(
         seed=seed,
         world=world,
@@ -122,8 +128,8 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
         sticky=score.sticky,
         strict=score.strict,
         rewards=np.array(rewards, dtype=np.int64),
-        times_s=(np.array(loop.log.times_ns, dtype=np.int64) - loop.start_ns) * 1e-9,
-        commanded=np.array(loop.log.commanded).reshape(-1, width),
+        times_s=times_s,
+        commanded=commanded,
         measured=np.array(loop.log.measured).reshape(-1, width),
         context_ages_s=np.array(loop.log.context_ages_s),
         splice_times_s=np.array([seconds(splice.stamp_ns - loop.start_ns) for splice in splices]),
@@ -135,4 +141,6 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
         velocity_hits=loop.executor.velocity_hits.copy(),
         encodes=loop.log.encodes,
         chunks=loop.log.chunks,
+        incidents=loop.incidents(),
+        smoothness=loop.smoothness(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,12 +64,24 @@ class HorizonErrors:
     """Adds chunks up, in memory that grows by four numbers a chunk."""
 
     def __init__(
-        self, names: tuple[str, ...], lower: np.ndarray, upper: np.ndarray, targets: RecordedTargets, horizon: int
+        self,
+        names: tuple[str, ...],
+        lower: np.ndarray,
+        upper: np.ndarray,
+        targets: RecordedTargets,
+        horizon: int,
+        places: Sequence[int] | None = None,
     ) -> None:
+        """Begins with no chunk.
+
+        Args:
+            places: of each joint, the index of the one whose predicted value it gets; None gives each its own.
+        """
         self._names, self._lower, self._upper, self._targets = names, lower, upper, targets
+        self._places = list(range(len(names)) if places is None else places)
         self._sums = np.zeros((len(METHODS), horizon, len(names)))
         self._counts = np.zeros(horizon, dtype=np.int64)
-        self._mirror = [_counterpart(name, names) for name in names]
+        self._mirror = [counterpart(name, names) for name in names]
         self._mirrored = np.zeros(len(names))
         self._chunk_ns: list[int] = []
         self._per_chunk: list[np.ndarray] = []
@@ -81,7 +94,7 @@ class HorizonErrors:
             chunk: its names are the robot's, in any order.
             measured: (J,) positions at the observation.
         """
-        predicted = chunk.actions[:, [chunk.names.index(name) for name in self._names]]
+        predicted = chunk.actions[:, [chunk.names.index(self._names[place]) for place in self._places]]
         recorded = self._targets.at(chunk.times_ns)
         baselines = self._baselines(chunk, measured)
         counts = np.isfinite(recorded).all(axis=1)
@@ -135,7 +148,7 @@ class HorizonErrors:
             del self._moments[min(self._moments, key=lambda key: self._moments[key].error)]
 
 
-def _counterpart(name: str, names: tuple[str, ...]) -> int:
+def counterpart(name: str, names: tuple[str, ...]) -> int:
     """Returns the index of the same joint on the other arm, by its name; the joint's own where there is none."""
     for one, other in (("left", "right"), ("right", "left")):
         if one in name and name.replace(one, other) in names:

@@ -7,22 +7,30 @@ result is handed over at the instant that the delays say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from dit_policy_ros.actions.splice import committed_prefix
+from dit_policy_ros.actions.smoothness import seam_of
+from dit_policy_ros.actions.splice import committed_prefix, with_pending
+from dit_policy_ros.actions.timing import timing_of
+from dit_policy_ros.errors import PolicyError
+from dit_policy_ros.evaluate.delays import ACTION, CONTEXT, Trace, delays_ns
+from dit_policy_ros.evaluate.loop_log import LoopLog
+from dit_policy_ros.evaluate.smoothness import Smoothness, smoothness_of
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.runtime import schedule
-from dit_policy_ros.runtime.executor import Executor, StateChange
+from dit_policy_ros.runtime.executor import Executor
 from dit_policy_ros.runtime.executor_config import ExecutorConfig
-from dit_policy_ros.runtime.latency import LatencyWindow
-from dit_policy_ros.runtime.schedule import LoopState, ScheduleConfig
-from dit_policy_ros.runtime.synchroniser import Synchroniser
+from dit_policy_ros.runtime.fast_system import ActJob, FastSystem
+from dit_policy_ros.runtime.incidents import count_stale
+from dit_policy_ros.runtime.schedule import ScheduleConfig
+from dit_policy_ros.runtime.slow_system import EncodeJob, SlowSystem
+from dit_policy_ros.runtime.synchroniser import Synchroniser, history_of
 from dit_policy_ros.types import ActionChunk, Body, Context, Policy, nanoseconds, seconds
 
-T = TypeVar("T", Context, ActionChunk)
+Job = TypeVar("Job", EncodeJob, ActJob)
 
 
 class SteppedBody(Body, Protocol):
@@ -44,6 +52,11 @@ class LoopConfig:
     """From an observation to the context made of it, [s]."""
     action_delay_s: float = 0.06
     """From an observation to the chunk made of it, [s]."""
+    delays: str = "constant"
+    """How the two delays vary, a name in ``delays.PATTERNS``."""
+    delay_trace: Trace | None = None
+    """Recorded delays, instead of a pattern."""
+    delay_seed: int = 0
     image_period_s: float = 0.08
     """Between two images of a camera, [s]."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -51,11 +64,13 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class _Flight(Generic[T]):
+class _Flight(Generic[Job]):
     """An inference whose result has not arrived yet."""
 
     arrival_ns: int
-    result: T
+    job: Job
+    result: Context | ActionChunk | None
+    """None: the policy failed."""
 
 
 class TwoSystemLoop:
@@ -65,22 +80,39 @@ class TwoSystemLoop:
         self.config = config
         self.body, self.policy = body, policy
         self.start_ns = body.now_ns()
-        self.synchroniser = Synchroniser(spec)
+        self.synchroniser = Synchroniser(spec, history=history_of(policy))
         self.executor = Executor(spec, config.executor)
         self.executor.activate(self.start_ns)
         self.epoch = 1
         self.instruction = body.instruction
-        self.slow, self.fast = LoopState(), LoopState()
-        self.encoding: _Flight[Context] | None = None
-        self.acting: _Flight[ActionChunk] | None = None
-        self.context: Context | None = None
-        self.delays = LatencyWindow()
+        timing = timing_of(policy)
+        self.slow = SlowSystem(config.schedule, timing)
+        self.fast = FastSystem(policy, config.schedule, timing)
+        self.slow.instruct(self.instruction, self.epoch)
+        self.fast.begin_epoch(self.epoch)
+        self.encoding: _Flight[EncodeJob] | None = None
+        self.acting: _Flight[ActJob] | None = None
         self.log = LoopLog()
         self._image_period_ns = nanoseconds(config.image_period_s)
+        self._last_ns = self.start_ns
+        self._context_delays, self._action_delays = (
+            delays_ns(system, config.delays, mean_s, config.delay_seed, config.delay_trace)
+            for system, mean_s in ((CONTEXT, config.context_delay_s), (ACTION, config.action_delay_s))
+        )
+        self._accepted: tuple[ActionChunk | None, ActionChunk] | None = None
+        """The running plan and the chunk that is to replace it at the next tick."""
+
+    @property
+    def context(self) -> Context | None:
+        """The context that the next chunk is made with."""
+        return self.fast.context
 
     def step(self) -> None:
         """One control period: sense, let the two systems work, command, move."""
         now_ns = self.body.now_ns()
+        if now_ns < self._last_ns:
+            self._set_back(now_ns)
+        self._last_ns = now_ns
         self._hear()
         self._sense(now_ns)
         self._deliver(now_ns)
@@ -90,14 +122,24 @@ class TwoSystemLoop:
         self._deliver(now_ns)
         for trajectory in self.executor.tick(now_ns, now_ns):
             self.body.command(trajectory)
-        self.log.note(self.executor, self.synchroniser, now_ns)
+        self._note(now_ns)
         self.body.step()
+
+    def _set_back(self, now_ns: int) -> None:
+        """Inferences take no longer because the clock was set back."""
+        for name in ("encoding", "acting"):
+            flight = getattr(self, name)
+            if flight is not None:
+                left_ns = max(0, flight.arrival_ns - self._last_ns)
+                setattr(self, name, replace(flight, arrival_ns=now_ns + left_ns))
 
     def _hear(self) -> None:
         """Another instruction begins a new epoch; results of the old one are dropped."""
         if self.body.instruction != self.instruction:
             self.instruction = self.body.instruction
-            self.epoch, self.context = self.epoch + 1, None
+            self.epoch += 1
+            self.slow.instruct(self.instruction, self.epoch)
+            self.fast.begin_epoch(self.epoch)
 
     def _sense(self, now_ns: int) -> None:
         images_are_due = (now_ns - self.start_ns) % self._image_period_ns == 0
@@ -113,92 +155,105 @@ class TwoSystemLoop:
         next_images_ns = now_ns + self._image_period_ns
         encode_ns = self.encoding.arrival_ns if self.encoding else now_ns
         act_ns = self.acting.arrival_ns if self.acting else now_ns
-        act_ns = max(act_ns, schedule.next_chunk_ns(self.fast, self.config.schedule))
+        act_ns = max(act_ns, schedule.next_chunk_ns(self.fast.state, self.fast.config))
         if self.context is None and self.encoding:
             act_ns = max(act_ns, self.encoding.arrival_ns)
-        slow = self.policy.slow_cameras if encode_ns < next_images_ns else ()
+        looks_back = self.synchroniser.history.frames > 1
+        slow = self.policy.slow_cameras if looks_back or encode_ns < next_images_ns else ()
         fast = self.policy.fast_cameras if act_ns < next_images_ns else ()
         return tuple(dict.fromkeys((*fast, *slow)))
 
     def _encode(self, now_ns: int) -> None:
         cameras = self.policy.slow_cameras
-        stamp_ns = self.synchroniser.stamp_ns(cameras)
-        if not schedule.encode_due(self.slow, self.config.schedule, now_ns, stamp_ns, self.epoch):
+        if not self.slow.due(now_ns, self.synchroniser.stamp_ns(cameras), self.executor.plan):
             return
         observation = self._observation(cameras, now_ns)
         if observation is None:
             return
-        context = self.policy.encode(observation, self.instruction, self.epoch)
-        arrival_ns = max(now_ns, observation.stamp_ns + nanoseconds(self.config.context_delay_s))
-        self.slow = schedule.started(self.slow, now_ns, observation.stamp_ns, self.epoch)
-        self.encoding = _Flight(arrival_ns, context)
+        job = self.slow.begin(now_ns, observation)
+        context = self._infer(lambda: self.policy.encode(observation, self.instruction, self.epoch), self.log.encodes)
+        arrival_ns = max(now_ns, observation.stamp_ns + next(self._context_delays))
+        self.encoding = _Flight(arrival_ns, job, context)
         self.log.encodes += 1
 
     def _act(self, now_ns: int) -> None:
         cameras = self.policy.fast_cameras
-        stamp_ns = self.synchroniser.stamp_ns(cameras)
-        if not schedule.chunk_due(self.fast, self.config.schedule, now_ns, stamp_ns, self.context, self.epoch):
+        if not self.fast.due(now_ns, self.synchroniser.stamp_ns(cameras), self.executor.plan):
             return
         observation = self._observation(cameras, now_ns)
         if observation is None:
             return
-        step_ns, multiple = self.policy.step_ns, getattr(self.policy, "commit_multiple", 1)
-        count = schedule.commit_steps(self.delays.p95_ns, step_ns, multiple, self.config.schedule)
-        prefix = self.committed(observation.stamp_ns, step_ns, count)
-        chunk = self.policy.act(observation, self.context, prefix)
-        arrival_ns = max(now_ns, observation.stamp_ns + nanoseconds(self.config.action_delay_s))
-        self.fast = schedule.started(self.fast, now_ns, observation.stamp_ns, self.epoch)
-        self.took(chunk)
-        self.acting = _Flight(arrival_ns, chunk)
+        job = self.fast.begin(now_ns, observation, self.committed)
+        chunk = self._infer(lambda: self.policy.act(observation, job.context, job.committed), self.log.chunks)
+        if chunk is not None:
+            self.took(chunk)
+        arrival_ns = max(now_ns, observation.stamp_ns + next(self._action_delays))
+        self.acting = _Flight(arrival_ns, job, chunk)
         self.log.chunks += 1
+
+    def _infer(self, infer, before: int):
+        """Returns a result, or None where the policy failed though it was able to work before."""
+        try:
+            return infer()
+        except PolicyError as problem:
+            if not before:
+                raise
+            self.log.failures.append(str(problem))
+            return None
 
     def committed(self, start_ns: int, step_ns: int, count: int) -> ActionChunk | None:
         """Returns what will be executed from an instant on, whatever the policy says now."""
-        return committed_prefix(self.executor.plan, start_ns, step_ns, count)
+        plan = self.executor.plan
+        if self._accepted is not None:
+            plan = with_pending(plan, self._accepted[1], self.body.now_ns())
+        return committed_prefix(plan, start_ns, step_ns, count)
 
     def took(self, chunk: ActionChunk) -> None:
         """Is told of every chunk when its inference starts; for those who watch."""
 
     def _deliver(self, now_ns: int) -> None:
         if self.encoding and self.encoding.arrival_ns <= now_ns:
-            if self.encoding.result.epoch == self.epoch:
-                self.context = self.encoding.result
-            self.encoding, self.slow = None, schedule.ended(self.slow)
+            flight, self.encoding = self.encoding, None
+            if flight.result is None:
+                self.slow.fail()
+            else:
+                context = self.slow.finish(flight.job, flight.result, now_ns)
+                self.fast.context = context if context is not None else self.fast.context
         if self.acting and self.acting.arrival_ns <= now_ns:
-            self.delays.add(now_ns - self.fast.observation_ns)
-            self.executor.accept(self.acting.result, now_ns)
-            self.acting, self.fast = None, schedule.ended(self.fast)
+            flight, self.acting = self.acting, None
+            if flight.result is None:
+                self.fast.fail()
+                return
+            chunk = self.fast.finish(flight.job, flight.result, now_ns)
+            plan = self.executor.plan
+            if chunk is not None and not self.executor.accept(chunk, now_ns):
+                self._accepted = (plan, chunk)
+
+    def incidents(self) -> dict[str, int]:
+        """Returns what went wrong in the two loops so far, by name."""
+        return {name: count for name, count in sorted((self.slow.incidents + self.fast.incidents).items()) if count}
+
+    def smoothness(self) -> Smoothness:
+        """Returns the smoothness of the run so far."""
+        log, width = self.log, len(self.executor.names)
+        times_ns = log.times_ns
+        step_s = seconds(times_ns[1] - times_ns[0]) if len(times_ns) > 1 else 0.02
+        commanded = np.array(log.commanded).reshape(-1, width)
+        planned = np.array(log.planned, dtype=bool)
+        return smoothness_of(log.seams, commanded, step_s, planned, np.array(log.chunk_ages_s))
+
+    def _note(self, now_ns: int) -> None:
+        splices = self.executor.drain_splices()
+        if splices and self._accepted:
+            self.log.seams.append(seam_of(*self._accepted, now_ns))
+        self._accepted = None
+        self.log.splices.extend(splices)
+        self.log.note(self.executor, self.synchroniser, now_ns)
 
     def _observation(self, cameras: tuple[str, ...], now_ns: int):
         assembly = self.synchroniser.assemble(cameras, now_ns)
         if assembly.observation is None:
             kind = assembly.reason.partition(":")[0]
             self.log.starved[kind] = self.log.starved.get(kind, 0) + 1
+            count_stale(self.fast.incidents, assembly.reason)
         return assembly.observation
-
-
-class LoopLog:
-    """What an episode leaves behind, period by period."""
-
-    def __init__(self) -> None:
-        self.times_ns: list[int] = []
-        self.commanded: list[np.ndarray] = []
-        self.measured: list[np.ndarray] = []
-        self.context_ages_s: list[float] = []
-        self.splices: list = []
-        self.changes: list[StateChange] = []
-        self.starved: dict[str, int] = {}
-        self.encodes = 0
-        self.chunks = 0
-
-    def note(self, executor: Executor, synchroniser: Synchroniser, now_ns: int) -> None:
-        """Notes one control period, before the body moves."""
-        unknown = np.full(len(executor.names), np.nan)
-        reference, age_ns = executor.reference(now_ns), executor.context_age_ns(now_ns)
-        measured = synchroniser.joints.at(now_ns)
-        self.times_ns.append(now_ns)
-        self.commanded.append(unknown if reference is None else reference)
-        self.measured.append(unknown if measured is None else measured)
-        self.context_ages_s.append(float("nan") if age_ns is None else seconds(age_ns))
-        self.splices.extend(executor.drain_splices())
-        self.changes.extend(executor.drain_changes())

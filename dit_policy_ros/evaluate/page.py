@@ -13,6 +13,7 @@ from dit_policy_ros.evaluate.document import document, panels, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord, worst_first
 from dit_policy_ros.evaluate.report import INTERVAL_METHOD, Report, join
 from dit_policy_ros.evaluate.statistics import Interval, percentiles
+from dit_policy_ros.evaluate.timing_page import timing_tables
 
 EMBEDDED_VIDEO_BYTES = 4_000_000
 _DETAILED = 4
@@ -37,6 +38,7 @@ def render_page(report: Report, directory: Path) -> str:
         _cards(report),
         _outcomes(report, detailed),
         _distributions(report),
+        timing_tables(report),
         "<h2>Episodes in detail, worst first</h2>",
         *(_episode(episode, directory) for episode in detailed),
         _table(report),
@@ -57,11 +59,13 @@ def _detailed(episodes: tuple[EpisodeRecord, ...]) -> tuple[EpisodeRecord, ...]:
 
 def _head(report: Report) -> str:
     delays = ", ".join(f"{name} {delay:g} s" for name, delay in report.delays.items()) or "as measured"
+    delays += f" ({report.pattern})" if report.pattern not in ("", "constant") else ""
+    method = f", chunks joined by <b>{escape(report.method)}</b>" if report.method else ""
     return (
         f'<div class="eyebrow">Closed-loop evaluation &middot; {escape(report.created[:10])}</div>'
         f"<h1>{escape(report.world)}</h1>"
         f'<p class="muted">Policy <b>{escape(report.policy)}</b>, {len(report.episodes)} episodes, '
-        f"seeds {report.episodes[0].seed} to {report.episodes[-1].seed}, delays: {escape(delays)}.</p>"
+        f"seeds {report.episodes[0].seed} to {report.episodes[-1].seed}, delays: {escape(delays)}{method}.</p>"
     )
 
 

@@ -79,5 +79,18 @@ i.repeat, i.recorded { background: var(--second); } i.linear { background: var(-
 .alarm { border: 2px solid var(--bad); border-radius: 10px; padding: 12px 18px; margin: 18px 0; }
 .alarm h2 { border: 0; margin: 0 0 6px; padding: 0; color: var(--bad); }
 td.bad { color: var(--bad); font-weight: 600; } .tall { max-height: none; }
+.curve-0 { stroke: #2563c9; } i.curve-0 { background: #2563c9; }
+.curve-1 { stroke: #d9730d; } i.curve-1 { background: #d9730d; }
+.curve-2 { stroke: #12866a; } i.curve-2 { background: #12866a; }
+.curve-3 { stroke: #c23450; } i.curve-3 { background: #c23450; }
+.curve-4 { stroke: #7c4dcc; } i.curve-4 { background: #7c4dcc; }
+.curve-5 { stroke: #0e8fa8; } i.curve-5 { background: #0e8fa8; }
+.curve-6 { stroke: #b97800; } i.curve-6 { background: #b97800; }
+.curve-7 { stroke: #5d6879; } i.curve-7 { background: #5d6879; }
+.curve-8 { stroke: #c0479b; } i.curve-8 { background: #c0479b; }
+.curve-9 { stroke: #5a8f1d; } i.curve-9 { background: #5a8f1d; }
+.curve-10 { stroke: #8a5a3b; } i.curve-10 { background: #8a5a3b; }
+.curve-11 { stroke: #3b4a9c; } i.curve-11 { background: #3b4a9c; }
+.line.spread { stroke-width: 1; opacity: 0.6; }
 @media print { .scroll { max-height: none; } article { break-inside: avoid; } }
 """

@@ -9,6 +9,7 @@ import numpy as np
 
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.episode import EpisodeResult
+from dit_policy_ros.evaluate.smoothness import Smoothness
 from dit_policy_ros.types import seconds
 
 
@@ -54,6 +55,11 @@ class EpisodeRecord:
     chunks: int = 0
     latencies_s: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Name to measured durations, (N,) each; the virtual clock measures none."""
+    incidents: Mapping[str, int] = field(default_factory=dict)
+    """What went wrong in the two loops, by name."""
+    smoothness: Smoothness | None = None
+    stages_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Stage of the live nodes, such as 'dit_node: act', to percentile to [ms]."""
     video: str = ""
     """Path of its video, relative to the report."""
     bag: str = ""
@@ -146,6 +152,8 @@ def from_result(
         velocity_hits=int(result.velocity_hits.sum()),
         encodes=result.encodes,
         chunks=result.chunks,
+        incidents=result.incidents,
+        smoothness=result.smoothness,
         video=video,
         bag=bag,
     )

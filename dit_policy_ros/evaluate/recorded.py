@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,26 +14,16 @@ from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.data.joint_history import interpolate
 from dit_policy_ros.errors import BagError
+from dit_policy_ros.evaluate.live import Received, live_smoothness, stages_of
 from dit_policy_ros.evaluate.record import EpisodeRecord
-from dit_policy_ros.types import nanoseconds, seconds
+from dit_policy_ros.types import ActionChunk, nanoseconds, seconds
 
 STEP_S = 0.02
 CHUNK_TOPIC, CONTEXT_TOPIC = "/chunk", "/context"
 STATUS_TOPIC, EPISODE_TOPIC = "/executor_node/status", "/sim_node/episode"
 MAX_REWARD = 4
-_PROVENANCE = re.compile(r"observation_ns=(\d+) context_ns=(\d+)")
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """One chunk as it was received."""
-
-    received_ns: int
-    observation_ns: int
-    context_ns: int
-    times_ns: np.ndarray
-    actions: np.ndarray
-    """(K, J) in the order of the robot's names."""
+PLAN_TOPIC, DIAGNOSTICS_TOPIC = "/executor_node/plan", "/diagnostics"
+_PROVENANCE = re.compile(r"observation_ns=(\d+) context_ns=(\d+) epoch=(\d+) committed=(\d+)")
 
 
 def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
@@ -57,7 +46,10 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
     end_ns = states[-1][0] if final["is_done"] else int(episode.joints.times_ns[-1])
     times_ns = np.arange(start_ns, max(end_ns, start_ns + 1), nanoseconds(STEP_S), dtype=np.int64)
     chunks = [chunk for chunk in _chunks(episode) if start_ns <= chunk.received_ns <= end_ns]
-    contexts = [_stamps(received_ns, message) for received_ns, message in _messages(episode, CONTEXT_TOPIC)]
+    contexts = _contexts(episode)
+    plans = [received.chunk for received in _chunks(episode, PLAN_TOPIC)]
+    commanded = _commanded(episode, times_ns)
+    context_stamps = [(received.received_ns, received.chunk.context_ns) for received in chunks]
     return EpisodeRecord(
         seed=int(final["seed"]),
         world=str(final["world"]),
@@ -70,9 +62,9 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
         rewards=_newest(times_ns, [(received_ns, state["reward"]) for received_ns, state in states], 0).astype(
             np.int64
         ),
-        commanded=_commanded(episode, times_ns),
+        commanded=commanded,
         measured=episode.joints.positions_at(times_ns),
-        context_ages_s=(times_ns - _newest(times_ns, [(c.received_ns, c.context_ns) for c in chunks], np.nan)) * 1e-9,
+        context_ages_s=(times_ns - _newest(times_ns, context_stamps, np.nan)) * 1e-9,
         splice_times_s=np.array([seconds(chunk.received_ns - start_ns) for chunk in chunks]),
         seam_jumps=_seams(chunks, len(episode.robot.names)),
         events=tuple(
@@ -83,12 +75,23 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
         encodes=len(contexts),
         chunks=len(chunks),
         latencies_s={
-            "observation to chunk": np.array([seconds(c.received_ns - c.observation_ns) for c in chunks]),
+            "observation to chunk": np.array([seconds(c.received_ns - c.chunk.observation_ns) for c in chunks]),
             "observation to context": np.array([seconds(received - stamp) for received, stamp in contexts]),
         },
+        smoothness=live_smoothness(chunks, plans, times_ns, commanded),
+        stages_ms=stages_of(s for _, message in _messages(episode, DIAGNOSTICS_TOPIC) for s in message.status),
         video=video,
         bag=bag,
     )
+
+
+def trace_of(episode: Episode) -> dict[str, tuple[float, ...]]:
+    """Returns the delays of a live episode in the order in which they came, for ``delays.delays_ns``, [s]."""
+    contexts = _contexts(episode)
+    return {
+        "context": tuple(seconds(received_ns - stamp_ns) for received_ns, stamp_ns in contexts),
+        "action": tuple(seconds(chunk.received_ns - chunk.chunk.observation_ns) for chunk in _chunks(episode)),
+    }
 
 
 def _messages(episode: Episode, topic: str) -> Iterator[tuple[int, Any]]:
@@ -97,25 +100,39 @@ def _messages(episode: Episode, topic: str) -> Iterator[tuple[int, Any]]:
         yield received_ns, messages.typestore().deserialize_cdr(cdr, episode.bag.topics[topic])
 
 
-def _stamps(received_ns: int, message: Any) -> tuple[int, int]:
-    return received_ns, messages.stamp_ns(message)
+def _contexts(episode: Episode) -> list[tuple[int, int]]:
+    """(received [ns], stamp [ns]) of every context; one without tensors only announces an epoch."""
+    found = []
+    for received_ns, message in _messages(episode, CONTEXT_TOPIC):
+        data = bytes(message.data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        if header.keys() - {"__metadata__"}:
+            found.append((received_ns, messages.stamp_ns(message)))
+    return found
 
 
-def _chunks(episode: Episode) -> Iterator[_Chunk]:
-    for received_ns, message in _messages(episode, CHUNK_TOPIC):
+def _chunks(episode: Episode, topic: str = CHUNK_TOPIC) -> Iterator[Received]:
+    """Yields chunks, or plans of the executor, in the robot's order of joints."""
+    for received_ns, message in _messages(episode, topic):
+        if len(message.points) < 2:  # An empty plan: nothing is planned.
+            continue
         found = _PROVENANCE.match(message.header.frame_id)
         if found is None:
             raise BagError(f"{episode.bag.path}: a chunk lacks its provenance; it was recorded by another program.")
-        start_ns = messages.stamp_ns(message)
-        offsets_ns = [messages.duration_ns(point.time_from_start) for point in message.points]
+        observation_ns, context_ns, epoch, committed = (int(group) for group in found.groups())
+        offsets_ns = [messages.duration_ns(point.time_from_start) for point in message.points[:2]]
         columns = [message.joint_names.index(name) for name in episode.robot.names]
-        yield _Chunk(
-            received_ns=received_ns,
-            observation_ns=int(found.group(1)),
-            context_ns=int(found.group(2)),
-            times_ns=start_ns + np.array(offsets_ns, dtype=np.int64),
+        chunk = ActionChunk(
+            names=episode.robot.names,
+            start_ns=messages.stamp_ns(message) + offsets_ns[0],
+            step_ns=offsets_ns[1] - offsets_ns[0],
             actions=np.array([point.positions for point in message.points])[:, columns],
+            observation_ns=observation_ns,
+            context_ns=context_ns,
+            epoch=epoch,
+            committed=committed,
         )
+        yield Received(received_ns, chunk)
 
 
 def _commanded(episode: Episode, times_ns: np.ndarray) -> np.ndarray:
@@ -128,12 +145,12 @@ def _commanded(episode: Episode, times_ns: np.ndarray) -> np.ndarray:
     return commanded
 
 
-def _seams(chunks: list[_Chunk], width: int) -> np.ndarray:
+def _seams(chunks: list[Received], width: int) -> np.ndarray:
     """Distance between each chunk and the one before at the instant it was received, (C, J); NaN for the first."""
     jumps = np.full((len(chunks), width), np.nan)
     for row, (before, after) in enumerate(pairwise(chunks), start=1):
         now_ns = np.array([after.received_ns])
-        old, new = (interpolate(now_ns, chunk.times_ns, chunk.actions)[0] for chunk in (before, after))
+        old, new = (interpolate(now_ns, c.chunk.times_ns, c.chunk.actions)[0] for c in (before, after))
         jumps[row] = np.abs(new - old)
     return jumps
 

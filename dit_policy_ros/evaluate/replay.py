@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from dit_policy_ros.data.recorded_body import PERIOD_NS, RecordedBody, RecordedT
 from dit_policy_ros.errors import BagError, ConfigError, PolicyError, one_of
 from dit_policy_ros.evaluate.horizon_errors import ErrorSummary, HorizonErrors
 from dit_policy_ros.evaluate.loop import LoopConfig, TwoSystemLoop
-from dit_policy_ros.evaluate.suspicion import suspicions
+from dit_policy_ros.evaluate.suspicion import places_of, suspicions
 from dit_policy_ros.types import ActionChunk, Policy, seconds
 
 OPEN_LOOP, SHADOW = "open-loop", "shadow"
@@ -66,12 +67,17 @@ class ReplayResult:
 
 
 def run_replay(
-    episode: Episode, policy: Policy, mode: str = OPEN_LOOP, config: LoopConfig | None = None
+    episode: Episode,
+    policy: Policy,
+    mode: str = OPEN_LOOP,
+    config: LoopConfig | None = None,
+    on_chunk: Callable[[ActionChunk], None] | None = None,
 ) -> ReplayResult:
     """Replays a whole recording.
 
     Args:
         config: delays; ``image_period_s`` is not used, since the recording has its own stamps.
+        on_chunk: is told of every chunk, for those who watch.
 
     Raises:
         ConfigError: there is no such mode.
@@ -90,9 +96,10 @@ def run_replay(
         )
     config = config or LoopConfig()
     loop = _ReplayLoop(episode, policy, mode, cameras, config)
+    loop.on_chunk = on_chunk
     while not loop.body.is_over:
         loop.step()
-    errors = loop.errors.summary()
+    errors = loop.error_summary()
     if not len(errors.chunk_ns):
         reasons = ", ".join(sorted(loop.log.starved)) or "it is too short, or nothing was commanded while it ran"
         raise BagError(f"{episode.bag.path}: no chunk could be compared with what was recorded ({reasons}).")
@@ -106,17 +113,16 @@ class _ReplayLoop(TwoSystemLoop):
         self, episode: Episode, policy: Policy, mode: str, cameras: tuple[str, ...], config: LoopConfig
     ) -> None:
         self.targets = RecordedTargets(episode)
-        every_period = LoopConfig(
-            context_delay_s=config.context_delay_s,
-            action_delay_s=config.action_delay_s,
-            image_period_s=seconds(PERIOD_NS),
-            schedule=config.schedule,
-            executor=config.executor,
-        )
+        every_period = replace(config, image_period_s=seconds(PERIOD_NS))
         super().__init__(RecordedBody(episode, cameras), policy, episode.robot, every_period)
         spec = episode.robot
-        self.errors = HorizonErrors(spec.names, spec.lower, spec.upper, self.targets, policy.horizon)
+        readings = [None, *([places] if (places := places_of(spec)) else [])]
+        self._errors = [
+            HorizonErrors(spec.names, spec.lower, spec.upper, self.targets, policy.horizon, reading)
+            for reading in readings
+        ]
         self.interventions: list[Intervention] = []
+        self.on_chunk: Callable[[ActionChunk], None] | None = None
         self._mode, self._spec = mode, spec
 
     def step(self) -> None:
@@ -158,9 +164,17 @@ class _ReplayLoop(TwoSystemLoop):
                 f"The policy moves {', '.join(chunk.names)}, but robot {self._spec.name} has "
                 f"{', '.join(self._spec.names)}; give the robot description that it was trained with."
             )
+        if self.on_chunk is not None:
+            self.on_chunk(chunk)
         if np.isfinite(chunk.actions).all():  # The executor refuses others, and they are among the interventions.
             measured = self.body.episode.joints.positions_at(np.array([chunk.observation_ns]))[0]
-            self.errors.add(chunk, measured)
+            for errors in self._errors:
+                errors.add(chunk, measured)
+
+    def error_summary(self) -> ErrorSummary:
+        """Returns the errors; where names and places of the joints contradict each other, the larger ones."""
+        summaries = [errors.summary() for errors in self._errors]
+        return max(summaries, key=lambda summary: float(np.nan_to_num(summary.overall[0])))
 
     def replayed(self, mode: str, errors: ErrorSummary) -> ReplayResult:
         """Returns what happened."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from dit_policy_ros.data.thumbnails import small_jpeg
 from dit_policy_ros.evaluate import plots, replay_plots
 from dit_policy_ros.evaluate.document import document, jpeg_source, panels, write_whole
 from dit_policy_ros.evaluate.horizon_errors import METHODS, Moment
+from dit_policy_ros.evaluate.projection import ForwardKinematics, overlay, paths_in_image
 from dit_policy_ros.evaluate.replay import OPEN_LOOP, SHADOW
 from dit_policy_ros.evaluate.replay_report import ReplayReport
 from dit_policy_ros.evaluate.suspicion import FAR
+from dit_policy_ros.robot import RobotSpec
 
 SHOWN_MOMENTS = 4
 _JOINTS_OF_A_MOMENT = 4
@@ -31,9 +34,17 @@ Images = Mapping[int, Mapping[str, bytes]]
 """Observation stamp [ns] to camera name to JPEG."""
 
 
-def write_replay_page(report: ReplayReport, images: Images, directory: Path) -> Path:
+@dataclass(frozen=True)
+class View:
+    """What it takes to draw the paths of the hands into images."""
+
+    robot: RobotSpec
+    kinematics: ForwardKinematics
+
+
+def write_replay_page(report: ReplayReport, images: Images, directory: Path, view: View | None = None) -> Path:
     """Writes ``index.html`` and returns its path."""
-    return write_whole(directory / "index.html", render_replay(report, images))
+    return write_whole(directory / "index.html", render_replay(report, images, view))
 
 
 def moment_images(episode: Episode, report: ReplayReport, cameras: Sequence[str]) -> Images:
@@ -56,8 +67,8 @@ def moment_images(episode: Episode, report: ReplayReport, cameras: Sequence[str]
     return found
 
 
-def render_replay(report: ReplayReport, images: Images) -> str:
-    """Returns the page's text."""
+def render_replay(report: ReplayReport, images: Images, view: View | None = None) -> str:
+    """Returns the page's text; with a view, calibrated cameras show where the hands were to go."""
     result = report.result
     shown = result.errors.moments[:SHOWN_MOMENTS]
     sections = (
@@ -65,8 +76,8 @@ def render_replay(report: ReplayReport, images: Images) -> str:
         _alarm(report),
         _cards(report),
         _curves(report),
-        "<h2>Worst moments</h2>" + _moment_legend(),
-        *(_moment(report, moment, images.get(moment.observation_ns, {})) for moment in shown),
+        "<h2>Worst moments</h2>" + _moment_legend(view),
+        *(_moment(report, moment, images.get(moment.observation_ns, {}), view) for moment in shown),
         _joints(report),
         *((_interventions(report), _motion(report)) if result.mode == SHADOW else ()),
         _repeat(report),
@@ -111,7 +122,7 @@ def _cards(report: ReplayReport) -> str:
         cards.append((f"{hits}", "waypoints the limiter would change"))
         cards.append((f"{sum(result.refusals.values())}", "chunks that would be refused"))
     shown = "".join(f'<div class="panel"><b>{big}</b><span>{escape(small)}</span></div>' for big, small in cards)
-    return f'<div class="cards">{shown}</div>'
+    return f'<div class="cards" style="grid-template-columns:repeat(auto-fit,minmax(138px,1fr))">{shown}</div>'
 
 
 def _curves(report: ReplayReport) -> str:
@@ -130,8 +141,15 @@ def _curves(report: ReplayReport) -> str:
     )
 
 
-def _moment_legend() -> str:
-    return (
+def _moment_legend(view: View | None) -> str:
+    paths = (
+        '<p class="muted">Lines in the images: where the fingers go over the chunk, predicted and commanded in the '
+        "recording, by the kinematics and the calibrations of the robot description. A ring marks the beginning, a "
+        "dot the end.</p>"
+        if view
+        else ""
+    )
+    return paths + (
         '<div class="legend"><span><i class="rule policy"></i>predicted</span>'
         '<span><i class="rule recorded"></i>commanded in the recording</span>'
         '<span><i class="rule was"></i>measured in the recording</span>'
@@ -139,22 +157,36 @@ def _moment_legend() -> str:
     )
 
 
-def _moment(report: ReplayReport, moment: Moment, images: Mapping[str, bytes]) -> str:
+def _moment(report: ReplayReport, moment: Moment, images: Mapping[str, bytes], view: View | None) -> str:
     result = report.result
     time_s = (moment.observation_ns - result.start_ns) * 1e-9
     errors = np.nanmean(np.abs(moment.predicted - moment.recorded)[moment.committed :], axis=0)
     worst = np.argsort(-errors, kind="stable")[:_JOINTS_OF_A_MOMENT]
     charts = {f"{result.joint_names[k]} ({errors[k]:.3f})": replay_plots.moment_panel(moment, result, k) for k in worst}
+    columns = f"grid-template-columns:repeat({min(max(len(images), 2), 4)},1fr)"
     film = "".join(
-        f'<figure><img alt="" src="{jpeg_source(jpeg)}"><figcaption>{escape(camera)}</figcaption></figure>'
+        f"<figure>{_picture(report, moment, camera, jpeg, view)}<figcaption>{escape(camera)}</figcaption></figure>"
         for camera, jpeg in images.items()
     )
     return (
         f'<article><header><h3>{time_s:.2f} s</h3><span class="muted">mean error {moment.error:.4f}; the joints that '
-        f'are farthest off, with their error</span></header><div class="film large">{film}</div>'
+        f'are farthest off, with their error</span></header><div class="film" style="{columns}">{film}</div>'
         f'<div class="joints" style="grid-template-columns:repeat(auto-fill,minmax(240px,1fr))">{panels(charts)}</div>'
         "</article>"
     )
+
+
+def _picture(report: ReplayReport, moment: Moment, camera: str, jpeg: bytes, view: View | None) -> str:
+    """An image, with paths where the camera is calibrated."""
+    calibration = view.robot.cameras[camera].calibration if view else None
+    if calibration is None:
+        return f'<img alt="" src="{jpeg_source(jpeg)}">'
+    result = report.result
+    time_s = (moment.observation_ns - result.start_ns) * 1e-9
+    measured = result.measured[int(np.argmin(np.abs(result.times_s - time_s)))]
+    motions = {"recorded": moment.recorded, "policy": moment.predicted}
+    paths = paths_in_image(view.kinematics, calibration, result.joint_names, measured, motions)
+    return overlay(jpeg, calibration.size, paths, f"{camera} with the paths of the hands")
 
 
 def _joints(report: ReplayReport) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dit_policy_ros.data.bag_storage import is_storage
 from dit_policy_ros.evaluate.document import json_text, write_whole
 from dit_policy_ros.evaluate.horizon_errors import METHODS
 from dit_policy_ros.evaluate.replay import SHADOW, ReplayResult
@@ -36,6 +37,8 @@ class ReplayOrigin:
     delays_s: Mapping[str, float]
     lost: str = ""
     """What a damaged bag lacks."""
+    episode: int | None = None
+    """Number of the episode where the bag holds several."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class ReplayReport:
     def command(self) -> str:
         """Shell command that repeats it, with the names of bag, policy and robot for their paths."""
         origin, delays = self.origin, self.origin.delays_s
+        episode = "" if origin.episode is None else f"--episode {origin.episode} "
         return (
-            f"python -m dit_policy_ros replay {origin.bag} --policy {origin.policy} --robot {origin.robot} "
+            f"python -m dit_policy_ros replay {origin.bag} {episode}--policy {origin.policy} --robot {origin.robot} "
             f"--mode {self.result.mode} --context-delay {delays['context']:g} --action-delay {delays['action']:g} "
             "--report DIR"
         )
@@ -62,7 +66,12 @@ class ReplayReport:
         origin, result = self.origin, self.result
         return {
             "mode": result.mode,
-            "bag": {"name": origin.bag, "sha256": origin.bag_sha256, "lost": origin.lost},
+            "bag": {
+                "name": origin.bag,
+                "sha256": origin.bag_sha256,
+                "lost": origin.lost,
+                "episode": origin.episode,
+            },
             "policy": {"name": origin.policy, "sha256": origin.policy_sha256},
             "robot": {"name": origin.robot, "sha256": origin.robot_sha256},
             "delays_s": dict(origin.delays_s),
@@ -97,7 +106,7 @@ def write_replay_json(report: ReplayReport, directory: Path) -> Path:
 
 def recording_sha256(path: Path) -> str:
     """Returns the SHA-256 of a bag's storage files, in the order of their names, as hexadecimal digits."""
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if is_storage(file))
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

@@ -18,6 +18,7 @@ from dit_policy_ros import __version__
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.document import json_text, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord
+from dit_policy_ros.evaluate.smoothness import summary
 from dit_policy_ros.evaluate.statistics import Interval, percentiles, wilson
 
 INTERVAL_METHOD = "wilson"
@@ -42,6 +43,10 @@ class Report:
     created: str
     """ISO 8601; the only part that two runs of the same command do not share."""
     versions: Mapping[str, str]
+    method: str = ""
+    """Continuity method; empty for the policy's own."""
+    pattern: str = ""
+    """How the delays varied; empty where they were measured."""
 
     def __post_init__(self) -> None:
         if not self.episodes:
@@ -75,6 +80,8 @@ class Report:
             "episodes": total,
             "policy": {"path": self.policy, "sha256": self.policy_sha256},
             "delays_s": dict(self.delays),
+            "delay_pattern": self.pattern,
+            "method": self.method,
             "command": self.command,
             "versions": dict(self.versions),
             "metrics": self._metrics(),
@@ -86,7 +93,9 @@ class Report:
         episodes = self.episodes
         refusals = sum((Counter(episode.refusals) for episode in episodes), Counter())
         starved = sum((Counter(episode.starved) for episode in episodes), Counter())
+        incidents = sum((Counter(episode.incidents) for episode in episodes), Counter())
         names = sorted({name for episode in episodes for name in episode.latencies_s})
+        smooth = [episode.smoothness for episode in episodes if episode.smoothness is not None]
         return {
             "context_age_s": percentiles(join(episode.context_ages_s for episode in episodes)),
             "seam_jump": percentiles(join(episode.seam_jumps for episode in episodes)),
@@ -102,7 +111,16 @@ class Report:
             "velocity_hits": sum(episode.velocity_hits for episode in episodes),
             "refusals": dict(sorted(refusals.items())),
             "starved": dict(sorted(starved.items())),
+            "incidents": dict(sorted(incidents.items())),
+            "smoothness": summary(smooth) if smooth else {},
+            "stages_ms": _stages(episodes),
         }
+
+
+def _stages(episodes: tuple[EpisodeRecord, ...]) -> dict[str, dict[str, float]]:
+    """The stage latencies that live nodes told, of the last episode that has any."""
+    told = [episode.stages_ms for episode in episodes if episode.stages_ms]
+    return {stage: dict(values) for stage, values in told[-1].items()} if told else {}
 
 
 def join(arrays: Any) -> np.ndarray:
@@ -116,6 +134,8 @@ def make_report(
     policy_sha256: str,
     delays: Mapping[str, float],
     command: str,
+    method: str = "",
+    pattern: str = "",
 ) -> Report:
     """Makes a report of episodes of one world, with today's date and the versions in use.
 
@@ -137,6 +157,8 @@ def make_report(
         command=command,
         created=now(),
         versions=versions_in_use(),
+        method=method,
+        pattern=pattern,
     )
 
 
@@ -176,6 +198,8 @@ def _episode(episode: EpisodeRecord) -> dict[str, Any]:
         "chunks": episode.chunks,
         "refusals": dict(sorted(episode.refusals.items())),
         "starved": dict(sorted(episode.starved.items())),
+        "incidents": dict(sorted(episode.incidents.items())),
+        "smoothness": summary([episode.smoothness]) if episode.smoothness else {},
         "events": [[time_s, text] for time_s, text in episode.events],
     }
     links = {name: getattr(episode, name) for name in ("video", "bag") if getattr(episode, name)}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
 from dit_policy_ros.errors import ConfigError
 
+Episode = TypeVar("Episode")
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of a rate, 0..1."""
+    """A confidence interval, of a rate 0..1 or of another figure."""
 
     lower: float
     upper: float
@@ -80,6 +83,26 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> PairedComparison:
     uneven = only_first + only_second
     p_value = float(stats.binomtest(only_first, uneven).pvalue) if uneven else 1.0
     return PairedComparison(int((one & other).sum()), only_first, only_second, int((~one & ~other).sum()), p_value)
+
+
+def bootstrap(
+    episodes: Sequence[Episode],
+    figure: Callable[[Sequence[Episode]], float],
+    resamples: int = 200,
+    confidence: float = 0.95,
+) -> Interval:
+    """Returns the percentile bootstrap interval (Efron, 1979) of a figure of whole episodes; NaN without any.
+
+    The draws are always the same.
+    """
+    if not episodes:
+        return Interval(float("nan"), float("nan"))
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(episodes), (resamples, len(episodes)))
+    values = [figure([episodes[k] for k in draw]) for draw in draws]
+    tail = 50.0 * (1.0 - confidence)
+    lower, upper = np.percentile(values, [tail, 100.0 - tail])
+    return Interval(float(lower), float(upper))
 
 
 def percentiles(values: np.ndarray, at: Sequence[float] = (50, 95, 99, 100)) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dit_policy_ros.data.proposal import side_of
-from dit_policy_ros.evaluate.horizon_errors import ErrorSummary
+from dit_policy_ros.evaluate.horizon_errors import ErrorSummary, counterpart
 from dit_policy_ros.robot import RobotSpec
 
 FAR = 1.5
@@ -21,17 +21,37 @@ def suspicions(errors: ErrorSummary, robot: RobotSpec) -> tuple[str, ...]:
     return (*_misplaced(robot), *_exchanged(errors), *_worse_than_nothing(errors, robot))
 
 
-def _misplaced(robot: RobotSpec) -> list[str]:
-    """Joints whose name says one arm and whose place or slot says the other."""
-    wrong = [
-        f"{joint.name} (arms.{joint.arm}, slot {joint.slot})"
+def places_of(robot: RobotSpec) -> tuple[int, ...] | None:
+    """Returns of each joint the index of the one whose value it gets if arms and slots are right and names wrong.
+
+    None where names and places agree. A policy that goes by names would not notice such a description, and one that
+    goes by slots would move the wrong arm.
+    """
+    wrong = _wrong_side(robot)
+    if not wrong:
+        return None
+    names = robot.names
+    return tuple(counterpart(name, names) if name in wrong else k for k, name in enumerate(names))
+
+
+def _wrong_side(robot: RobotSpec) -> dict[str, str]:
+    """Joints whose name says one arm and whose place or slot says the other, with what the description says."""
+    return {
+        joint.name: f"{joint.name} (arms.{joint.arm}, slot {joint.slot})"
         for joint in robot.joints
         if side_of(joint.name) and {side_of(joint.name)} != {joint.arm, side_of(joint.slot) or joint.arm}
-    ]
+    }
+
+
+def _misplaced(robot: RobotSpec) -> list[str]:
+    wrong = list(_wrong_side(robot).values())
     if not wrong:
         return []
     shown = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    return [f"The robot description has joints of one arm on the other: {shown}. Are left and right exchanged?"]
+    return [
+        f"The robot description has joints of one arm on the other: {shown}. Are left and right exchanged? Names and "
+        "places contradict each other; shown is the larger of the two errors that this can mean."
+    ]
 
 
 def _exchanged(errors: ErrorSummary) -> list[str]:

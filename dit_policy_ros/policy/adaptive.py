@@ -66,3 +66,17 @@ class AdaptiveBlock(nn.Module):
     def forward(self, x: Tensor, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) with (B, 6 D) modulation vectors -> (B, N, D)."""
         return gated_block(x, vectors, lambda tokens: self.attn(tokens, mask), self.mlp)
+
+
+class AdaptiveHead(nn.Module):
+    """Modulated norm and a linear layer."""
+
+    def __init__(self, hidden: int, condition: int) -> None:
+        super().__init__()
+        self.adaLN_modulation = modulation(condition, hidden, 2)
+        self.linear = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, vectors: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        shift, scale = vectors.chunk(2, dim=-1)
+        return self.linear(modulate(plain_norm(x), shift, scale))

@@ -76,3 +76,21 @@ class PackedAttention(nn.Module):
         width = x.shape[-1]
         query = split_heads(F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width]), self.heads)
         return self.out_proj(attend(query, keys_values or self.keys_values(x), mask))
+
+
+class RotaryAttention(nn.Module):
+    """Self-attention with rotary positions 0..N-1 on q and k."""
+
+    def __init__(self, width: int, heads: int, base: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pairs, self.base = width // heads // 2, base
+        self.qkv_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        parts = self.qkv_proj(x).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.heads) for part in parts)  # (B, heads, N, head_dim)
+        frequencies = self.base ** (-torch.arange(self.pairs, device=x.device, dtype=torch.float32) / self.pairs)
+        return self.out_proj(attend(rotate(q, frequencies), (rotate(k, frequencies), v)))

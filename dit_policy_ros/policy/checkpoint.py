@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from dit_policy_ros.errors import CheckpointError, one_of
 from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.policy.continuity.methods import continued
 from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig
 from dit_policy_ros.policy.family_directory import load_family_policy
@@ -29,21 +30,23 @@ POLICY_FILE = "policy.yaml"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path, continuity: str = "") -> Policy:
     """Loads a policy directory.
 
     Args:
         path: the directory, or the bare name of one shipped in ``models``.
+        continuity: how its chunks are joined, see ``continuity.methods``; '' leaves it to ``policy.yaml``.
 
     Raises:
         CheckpointError: it is missing, foreign, or its weights do not fit.
+        PolicyError: the continuity method is unknown, or not for this policy.
     """
     directory = find_policy(path)
     data = load_yaml_mapping(directory / POLICY_FILE, CheckpointError)
-    kind = data.pop("kind", None)
+    kind, own = data.pop("kind", None), data.pop("continuity", "")
     if kind not in KINDS:
         raise CheckpointError(f"{directory / POLICY_FILE}: " + one_of("Kind", kind, KINDS))
-    return KINDS[kind](directory, data)
+    return continued(KINDS[kind](directory, data), continuity or own)
 
 
 def find_policy(path: str | Path) -> Path:

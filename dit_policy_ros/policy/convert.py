@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.families import identify, load_network
-from dit_policy_ros.policy.weights import read_tensors, read_torch_file
+from dit_policy_ros.policy.weights import TORCH_INDEX, TORCH_SUFFIXES, read_tensors, read_torch_file, read_torch_shards
 
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+INDEX_SUFFIX = ".index.json"
 
 
 def convert(source: str | Path, directory: str | Path, family: str | None = None) -> str:
@@ -22,7 +22,7 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
     Parts that belong to an encoder or an optimizer are left out. A ``config.json`` beside the source is copied.
 
     Args:
-        source: a torch file (weights-only), a safetensors file, or a directory with one of them or with shards.
+        source: a torch file (weights-only), a safetensors file, an index of shards, or a directory with one of them.
         directory: made by this call; nothing is left there on failure.
         family: the one it must be of; None takes what its parameter names say.
 
@@ -36,7 +36,7 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
     if directory.exists():
         raise CheckpointError(f"{directory} exists already; give a new directory.")
     tensors = _read(source)
-    found, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source)
+    found, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source, family)
     if family is not None and found != family:
         raise CheckpointError(
             f"{source} is of the family '{found}', but '{family}' was asked for; give the other path."
@@ -57,12 +57,25 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
 
 
 def _read(source: Path) -> dict[str, Tensor]:
-    files = sorted(path for path in source.glob("*") if path.suffix in TORCH_SUFFIXES) if source.is_dir() else [source]
-    if source.is_dir() and any(source.glob("*.safetensors")):
+    if source.is_dir():
+        return _read_directory(source)
+    if not source.is_file():
+        raise CheckpointError(f"There is no file or directory {source}.")
+    if source.name.endswith(INDEX_SUFFIX):
+        return read_torch_shards(source) if ".bin" in source.name else read_tensors(source.parent)
+    return read_torch_file(source) if source.suffix in TORCH_SUFFIXES else read_tensors(source)
+
+
+def _read_directory(source: Path) -> dict[str, Tensor]:
+    if any(source.glob("*.safetensors")):
         return read_tensors(source)
-    if len(files) != 1 or not files[0].is_file():
+    if (source / TORCH_INDEX).is_file():
+        return read_torch_shards(source / TORCH_INDEX)
+    files = sorted(path for path in source.glob("*") if path.suffix in TORCH_SUFFIXES)
+    if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"
         raise CheckpointError(
-            f"{source} must be, or hold, one {', '.join(TORCH_SUFFIXES)} file or safetensors; found {names}."
+            f"{source} must hold one {', '.join(TORCH_SUFFIXES)} file, shards with {TORCH_INDEX}, or safetensors; "
+            f"found {names}."
         )
-    return read_torch_file(files[0]) if files[0].suffix in TORCH_SUFFIXES else read_tensors(files[0])
+    return read_torch_file(files[0])

@@ -14,7 +14,10 @@ from torch import Tensor
 from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.policy.cameras import CameraView
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig, SlowFeatures
+from dit_policy_ros.policy.guidance.prefix import flow_corruption
+from dit_policy_ros.policy.guide import guided
 from dit_policy_ros.policy.samplers.flow import euler
+from dit_policy_ros.policy.steering import Drawing, Steering
 from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.space import gather
 from dit_policy_ros.types import ActionChunk, Context, Observation, seconds
@@ -58,6 +61,8 @@ class DualPolicyConfig:
 
 class DualPolicy:
     """Implements ``types.Policy``."""
+
+    predicts = "velocity"
 
     def __init__(self, config: DualPolicyConfig, network: DualSystem) -> None:
         self.config = config
@@ -109,9 +114,15 @@ class DualPolicy:
         stamp_ns = observation.image_stamps_ns.get(self.config.slow_camera.name, observation.stamp_ns)
         return Context(stamp_ns, instruction, epoch, tensors)
 
-    @torch.inference_mode()
-    def act(self, observation: Observation, context: Context, committed: ActionChunk | None = None) -> ActionChunk:
-        """System 1; see ``types.Policy``."""
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Observation,
+        context: Context,
+        committed: ActionChunk | None = None,
+        steering: Steering | None = None,
+    ) -> ActionChunk:
+        """System 1; see ``types.Policy``. ``steering`` is for continuity methods."""
         config = self.config
         slow = self._slow_features(context)
         images = np.stack([camera.look(observation) for camera in config.fast_cameras])
@@ -122,11 +133,16 @@ class DualPolicy:
         known = torch.zeros(1, self.horizon, dtype=torch.bool)
         known[:, : len(prefix)] = True
 
-        def velocity(x: Tensor, t: float) -> Tensor:
-            flow = self.network.velocity(slow, fast, x, torch.full((1,), t), known)
-            return flow.masked_fill(known[..., None], 0.0)
+        def free(x: Tensor, t: float) -> Tensor:
+            return self.network.velocity(slow, fast, x, torch.full((1,), t), known)
 
-        start = self._noise(observation.stamp_ns)
+        steering = steering or Steering()
+        start = self._noise(steering.seed(observation.stamp_ns))
+        steered = guided(free, steering.guided(self._drawing(start, observation.stamp_ns)))
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            return steered(x, t).masked_fill(known[..., None], 0.0)
+
         start[:, : len(prefix)] = prefix
         times = tuple(i / config.solver_steps for i in range(config.solver_steps + 1))
         normalised = euler(velocity, start, times)[0].double().numpy()
@@ -176,9 +192,19 @@ class DualPolicy:
             raise PolicyError(f"The committed prefix lacks {', '.join(missing)}.")
         return [committed.names.index(name) for name in self.config.joint_names]
 
-    def _noise(self, stamp_ns: int) -> Tensor:
+    def _drawing(self, noise: Tensor, start_ns: int) -> Drawing:
+        def to_network(chunk: ActionChunk) -> Tensor:
+            return torch.from_numpy(self.config.actions.normalise(chunk.actions[:, self._columns(chunk)])).float()
+
+        channels = torch.ones(noise.shape[2], dtype=torch.bool)
+        # A little room, since what is executed may lie beyond what was ever demonstrated.
+        return Drawing(
+            noise.clone(), flow_corruption, self.predicts, start_ns, self.step_ns, 0, channels, 1.1, to_network
+        )
+
+    def _noise(self, seed: int) -> Tensor:
         """The same observation gives the same noise on every machine."""
-        generator = torch.Generator().manual_seed(stamp_ns % 2**63)
+        generator = torch.Generator().manual_seed(seed)
         shape = (1, self.horizon, len(self.config.joint_names))
         return torch.randn(shape, generator=generator) * self.config.noise_scale
 

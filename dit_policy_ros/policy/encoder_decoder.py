@@ -6,18 +6,20 @@ action and the first context token: action j sees tokens 0..j. How the noise lev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_policy_ros.policy.adaptive import modulation
-from dit_policy_ros.policy.attention import causal_mask, rotate
+from dit_policy_ros.errors import CheckpointError
+from dit_policy_ros.policy.causal_blocks import Stack
 from dit_policy_ros.policy.foresight import Foresight
-from dit_policy_ros.policy.layers import KeysValues, adapter, adapter_widths, attend, sinusoid, split_heads
+from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.layers import KeysValues, adapter, adapter_widths, sinusoid
 from dit_policy_ros.policy.preconditioning import batch_scalings, levels, network_target
 from dit_policy_ros.policy.samplers import edm_ddim
 from dit_policy_ros.policy.schedules import exponential_sigmas
@@ -25,8 +27,6 @@ from dit_policy_ros.policy.shaped import checked_heads, count
 from dit_policy_ros.policy.weights import Shapes
 
 NET = "model.inner_model."
-ROTARY_FEATURES = 32
-ROTARY_BASE = 10_000.0
 STORED_FREQUENCIES = ".rotary_pos_emb.freqs"
 
 
@@ -62,15 +62,23 @@ class MdtConfig:
     sigma_min: float = 0.001
     sigma_max: float = 80.0
     steps: int = 10
+    horizon: int = 10
 
 
 def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
-    """Returns the configuration from the official settings (may be empty) and the parameter shapes."""
+    """Returns the configuration from the official settings (may be empty) and the parameter shapes.
+
+    Raises:
+        CheckpointError: an option that is not known.
+    """
     inner, paint = settings.get("inner_model", settings), settings.get("foresight", {})
     net = {name[len(NET) :]: shape for name, shape in shapes.items() if name.startswith(NET)}
+    if inner.get("rotary_xpos", False):
+        raise CheckpointError("MDT with rotary_xpos = True is not known; only False is.")
     width = net["encoder.ln.weight"][0]
     out_widths, has_proprio = adapter_widths(net, "action_pred"), "proprio_emb.0.weight" in net
-    stored = any(name.endswith(STORED_FREQUENCIES) for name in net)
+    stored, goal_tokens = any(name.endswith(STORED_FREQUENCIES) for name in net), inner.get("goal_seq_len", 1)
+    positions = _positions(inner, net) if "incam_embed.weight" in net else None
     adaptive = f"{NET}decoder.blocks.0.adaLN_zero.modulation.1.weight" in shapes
     added = inner.get("use_ada_conditioning", False) and inner.get("use_noise_encoder", False)
     return MdtConfig(
@@ -84,12 +92,12 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
         proprio_widths=(*adapter_widths(net, "proprio_emb")[:-1], width) if has_proprio else None,
         observation_width=net["tok_emb.weight"][1],
         action_dim=out_widths[-1],
-        positions=net["pos_emb"][1] if "incam_embed.weight" in net else None,
+        positions=positions,
         shapes=shapes,
         heads=checked_heads(inner.get("n_heads", 8), width),
         noise="adaptive" if adaptive else "added" if added else "context",
         rotary=stored or inner.get("use_rot_embed", False),
-        goal_tokens=inner.get("goal_seq_len", 1),
+        goal_tokens=goal_tokens,
         perceiver_heads=settings.get("perceiver", {}).get("heads", 8),
         paint_heads=paint.get("decoder_n_heads", 8),
         mask_ratio=paint.get("mask_ratio", 0.75),
@@ -97,7 +105,12 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
         sigma_min=settings.get("sigma_min", 0.001),
         sigma_max=settings.get("sigma_max", 80.0),
         steps=settings.get("num_sampling_steps", 10),
+        horizon=inner.get("action_seq_len", positions - goal_tokens if positions else 10),
     )
+
+
+def _positions(inner: Mapping[str, Any], net: Shapes) -> int | None:
+    return net["pos_emb"][1] if inner.get("use_abs_pos_emb", True) else None
 
 
 @dataclass(frozen=True)
@@ -110,94 +123,6 @@ class MdtCache:
     """(B, L, D) what it writes; None where that depends on the noise level."""
     keys_values: tuple[KeysValues, ...] | None
     """Of the context in every cross-attention, each (B, heads, L, head_dim)."""
-
-
-class Attention(nn.Module):
-    """Attention with separate projections; rotary on the first features of each head where the checkpoint has it."""
-
-    def __init__(self, c: MdtConfig) -> None:
-        super().__init__()
-        self.heads, self.rotary = c.heads, c.rotary
-        self.query, self.key, self.value = (nn.Linear(c.width, c.width) for _ in range(3))
-        self.c_proj = nn.Linear(c.width, c.width, bias=c.bias)
-
-    def _turned(self, x: Tensor) -> Tensor:
-        if not self.rotary:
-            return x
-        if hasattr(self, "rotary_pos_emb"):
-            return rotate(x, self.rotary_pos_emb["freqs"], interleaved=True)
-        i = torch.arange(0, ROTARY_FEATURES, 2, device=x.device, dtype=torch.float32)
-        return rotate(x, ROTARY_BASE ** (-i / ROTARY_FEATURES), interleaved=True)
-
-    def keys_values(self, context: Tensor) -> KeysValues:
-        """(B, L, D) -> each (B, heads, L, head_dim)."""
-        keys, values = (split_heads(layer(context), self.heads) for layer in (self.key, self.value))
-        return self._turned(keys), values
-
-    def forward(self, x: Tensor, keys_values: KeysValues | None = None, causal: bool = True) -> Tensor:
-        """Attends from x (B, N, D) to ready keys and values, or to x itself without them."""
-        query = self._turned(split_heads(self.query(x), self.heads))
-        keys, values = keys_values or self.keys_values(x)
-        mask = causal_mask(query.shape[2], keys.shape[2], x.device) if causal else None
-        return self.c_proj(attend(query, (keys, values), mask))
-
-
-class FeedForward(nn.Module):
-    """Linear, exact GELU, linear."""
-
-    def __init__(self, c: MdtConfig) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(c.width, c.mlp_hidden, bias=c.bias)
-        self.c_proj = nn.Linear(c.mlp_hidden, c.width, bias=c.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        return self.c_proj(F.gelu(self.c_fc(x)))
-
-
-class Block(nn.Module):
-    """Self-attention, cross-attention in a decoder, feed-forward; each after a norm and added."""
-
-    def __init__(self, c: MdtConfig, cross: bool) -> None:
-        super().__init__()
-        self.noise = c.noise
-        self.ln_1 = nn.LayerNorm(c.width, bias=c.bias)
-        self.attn = Attention(c)
-        self.ln_2 = nn.LayerNorm(c.width, bias=c.bias)
-        self.mlp = FeedForward(c)
-        if cross:
-            self.cross_att = Attention(c)
-            self.ln3 = nn.LayerNorm(c.width)
-        if cross and c.noise == "adaptive":
-            self.adaLN_zero = nn.ModuleDict({"modulation": modulation(c.width, c.width, 6)})
-
-    def encode(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D) in the encoder, which is not causal."""
-        x = x + self.attn(self.ln_1(x), causal=False)
-        return x + self.mlp(self.ln_2(x))
-
-    def forward(self, x: Tensor, context: KeysValues, noise: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D) in the decoder; the noise embedding is (B, 1, D)."""
-        if self.noise == "adaptive":
-            vectors = self.adaLN_zero["modulation"](noise)
-            shift1, scale1, gate1, shift2, scale2, gate2 = vectors.chunk(6, dim=-1)  # (B, 1, D) each
-            # The official modulation has no ``1 +`` before the scale.
-            x = x + gate1 * self.attn(shift1 + scale1 * self.ln_1(x))
-            x = x + self.cross_att(self.ln3(x), context)
-            return x + gate2 * self.mlp(shift2 + scale2 * self.ln_2(x))
-        added = noise if self.noise == "added" else 0.0
-        x = x + self.attn(self.ln_1(x) + added)
-        x = x + self.cross_att(self.ln3(x) + added, context)
-        return x + self.mlp(self.ln_2(x))
-
-
-class Stack(nn.Module):
-    """Blocks and a last norm."""
-
-    def __init__(self, c: MdtConfig, depth: int, cross: bool) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(c, cross) for _ in range(depth))
-        self.ln = nn.LayerNorm(c.width, bias=c.bias)
 
 
 class Transformer(nn.Module):
@@ -303,10 +228,21 @@ class EncoderDecoder(nn.Module):
         c = self.config
         return exponential_sigmas(steps or c.steps, c.sigma_min, c.sigma_max)
 
-    def sample(self, cache: MdtCache, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Returns actions (B, H, A) from standard normal noise of that shape."""
-        sigmas = self.sigmas(steps)
-        return edm_ddim(lambda x, sigma: self(cache, x, sigma), noise * sigmas[0], sigmas)
+    def sample(
+        self,
+        cache: MdtCache,
+        noise: Tensor,
+        steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        guide: Guide | None = None,
+    ) -> Tensor:
+        """Returns actions (B, H, A) from standard normal noise of that shape.
+
+        Args:
+            sigmas: noise levels instead of those of ``steps``, descending, the last one 0.
+        """
+        sigmas = self.sigmas(steps) if sigmas is None else sigmas
+        return edm_ddim(guided(partial(self, cache), guide), noise * sigmas[0], sigmas)
 
     def loss(self, cache: MdtCache, actions: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Returns the squared error of the raw network output at (B,) noise levels."""

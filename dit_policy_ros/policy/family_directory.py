@@ -18,10 +18,16 @@ from dit_policy_ros.actions.normalise import NORMALISATIONS, Normaliser, divided
 from dit_policy_ros.actions.statistics import ChannelStatistics
 from dit_policy_ros.errors import CheckpointError, RobotError, one_of
 from dit_policy_ros.policy.bindings.binding import PAINTED, FamilyPolicyConfig
+from dit_policy_ros.policy.bindings.diffusion_policy_transformer import DiffusionTransformerBinding
+from dit_policy_ros.policy.bindings.goal_images import MdtBinding, MdtVBinding, MoDeBinding
 from dit_policy_ros.policy.bindings.h_rdt import HRdtBinding
 from dit_policy_ros.policy.bindings.lerobot_multi_task_dit import MultiTaskDitBinding
+from dit_policy_ros.policy.bindings.pad import PadBinding
 from dit_policy_ros.policy.bindings.rdt import RdtBinding
+from dit_policy_ros.policy.bindings.rdt2_fm import Rdt2FmBinding
+from dit_policy_ros.policy.bindings.uwm import UwmBinding
 from dit_policy_ros.policy.bindings.vision_language import CogActBinding, Gr00tBinding
+from dit_policy_ros.policy.caching.family import CacheOptions, sub_blocks
 from dit_policy_ros.policy.encoders.choice import load_encoders
 from dit_policy_ros.policy.families import load_network
 from dit_policy_ros.policy.family_policy import FamilyPolicy
@@ -36,8 +42,18 @@ BINDINGS: Mapping[str, Callable[..., Any]] = {
     "gr00t_n16": Gr00tBinding,
     "gr00t_n15": Gr00tBinding,
     "lerobot_multi_task_dit": MultiTaskDitBinding,
+    "rdt2_fm": Rdt2FmBinding,
+    "diffusion_policy_transformer": DiffusionTransformerBinding,
+    "mode": MoDeBinding,
+    "uwm": UwmBinding,
+    "mdt": MdtBinding,
+    "mdtv": MdtVBinding,
+    "pad": PadBinding,
 }
-"""Families that can drive a robot; the others run in ``verify`` only."""
+"""How each family is fed by a robot."""
+
+BLIND = ("diffusion_policy_transformer",)
+"""Families without cameras."""
 
 WIDTHS: Mapping[str, Callable[[Any], tuple[int | None, int]]] = {
     "gr00t_n16": lambda c: (c.state_dim, c.action_dim),
@@ -66,6 +82,7 @@ def load_family_policy(directory: Path, data: Mapping[str, Any]) -> FamilyPolicy
         "steps",
         "guidance_scale",
         "embodiment",
+        "cache",
         "prefix",
         "notes",
     )
@@ -77,9 +94,9 @@ def load_family_policy(directory: Path, data: Mapping[str, Any]) -> FamilyPolicy
         raise CheckpointError(f"{where}: dtype '{top['dtype']}' is not one of float32, bfloat16.")
     robot = load_robot(_robot_path(directory, top["robot"]))
     network = load_network(directory / top.get("checkpoint", "."), family, DTYPES[top.get("dtype")])
-    reader = _Reader(directory, where, family, network.config, robot, top.get("statistics"))
+    reader = _Reader(directory, where, family, network, robot, top.get("statistics"))
     config = FamilyPolicyConfig(
-        cameras=_cameras(top["cameras"], robot, where),
+        cameras=_cameras(top["cameras"], robot, where, family in BLIND),
         states=reader.channels(top["states"], "states") if "states" in top else None,
         actions=reader.channels(top["actions"], "actions"),
         frames=_whole(top.get("frames", 1), f"{where}: frames"),
@@ -87,10 +104,12 @@ def load_family_policy(directory: Path, data: Mapping[str, Any]) -> FamilyPolicy
         steps=_whole(top["steps"], f"{where}: steps") if "steps" in top else None,
         guidance_scale=top.get("guidance_scale"),
         embodiment=top.get("embodiment", 0),
+        cache=_cache(top["cache"], f"{where}: cache") if "cache" in top else None,
         prefix=top.get("prefix", PAINTED),
     )
     encoders = load_encoders(directory, top["encoders"], f"{where}: encoders")
-    return FamilyPolicy(config, BINDINGS[family](network, encoders, config))
+    binding = BINDINGS[family](network, encoders, config)
+    return FamilyPolicy(config, binding, sub_blocks(family, network) if config.cache else ())
 
 
 class _Reader:
@@ -160,7 +179,7 @@ class _Reader:
         return Places(self.robot.slots.indices[order], SIZE)
 
     def _first(self, count: int, kind: str) -> Places:
-        widths = WIDTHS[self.family](self.network) if self.family in WIDTHS else (count, count)
+        widths = WIDTHS[self.family](self.network.config) if self.family in WIDTHS else (count, count)
         return Places(np.arange(count), widths[0] if kind == "states" else widths[1])
 
     def _normaliser(
@@ -171,16 +190,36 @@ class _Reader:
         bound = None if bound is None else positive(bound, f"{where}: bound", CheckpointError)
         if how == "none":
             return none(len(names))
+        if how == "checkpoint":
+            return self._own_normaliser(kind, bound, where)
         if how == "divided":
             divisors = fields_of(values.get("divisors"), f"{where}: divisors", CheckpointError, (), scaled)
             return divided([number(divisors.get(n, 1.0), f"{where}: divisor of {n}", CheckpointError) for n in names])
         if how not in NORMALISATIONS:
-            raise CheckpointError(f"{where}: " + one_of("Normalisation", how, (*NORMALISATIONS, "divided", "none")))
+            raise CheckpointError(
+                f"{where}: " + one_of("Normalisation", how, (*NORMALISATIONS, "divided", "checkpoint", "none"))
+            )
         if self.statistics is None:
             raise CheckpointError(f"{where}: normalisation '{how}' needs the file of 'statistics' of the checkpoint.")
         key = {"states": "state", "actions": "action"}[kind]
         statistics = ChannelStatistics.from_json(self.directory / self.statistics, key).of(names)
         return NORMALISATIONS[how](statistics, bound=bound)
+
+    def _own_normaliser(self, kind: str, bound: float | None, where: str) -> Normaliser:
+        name = {"states": "obs", "actions": "action"}[kind]
+        scalings = dict(getattr(self.network, "normalizer", {}).items()).get("params_dict", {})
+        if name not in scalings:
+            raise CheckpointError(f"{where}: the checkpoint holds no normaliser of '{name}'; choose another.")
+        scale, offset = (part.detach().double().numpy() for part in (scalings[name].scale, scalings[name].offset))
+        return Normaliser(scale, offset, bound)
+
+
+def _cache(data: Any, where: str) -> CacheOptions:
+    values = fields_of(data, where, CheckpointError, ("interval",), ("warmup", "order"))
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise CheckpointError(f"{where}.{name} is '{value}'; it must be a whole number.")
+    return CacheOptions(**values)
 
 
 def _robot_path(directory: Path, robot: str) -> str | Path:
@@ -188,8 +227,10 @@ def _robot_path(directory: Path, robot: str) -> str | Path:
     return beside if beside.suffix == ".yaml" and beside.is_file() else str(robot)
 
 
-def _cameras(names: Any, robot: RobotSpec, where: str) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names:
+def _cameras(names: Any, robot: RobotSpec, where: str, blind: bool) -> tuple[str, ...]:
+    if blind and names:
+        raise CheckpointError(f"{where}: this family sees no images; set 'cameras: []'.")
+    if not isinstance(names, list) or not (names or blind):
         raise CheckpointError(f"{where}: cameras must list camera names in the order of training.")
     missing = [str(name) for name in names if name not in robot.cameras]
     if missing:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit_policy_ros.errors import PolicyError, one_of
-from dit_policy_ros.policy.bindings.binding import PREFIXES, REAL_TIME, SPLICED, Binding, FamilyPolicyConfig
+from dit_policy_ros.policy.bindings.binding import (
+    PREFIXES,
+    REAL_TIME,
+    SPLICED,
+    Binding,
+    FamilyPolicyConfig,
+    FrameHistory,
+)
+from dit_policy_ros.policy.caching.family import cached_run
 from dit_policy_ros.policy.guidance.prefix import inpainted
 from dit_policy_ros.policy.guidance.real_time import real_time
 from dit_policy_ros.policy.guide import Guide
+from dit_policy_ros.policy.steering import Drawing, Steering, columns_of
 from dit_policy_ros.space import gather
 from dit_policy_ros.types import NS_PER_S, ActionChunk, Context, Observation
 
@@ -20,8 +32,11 @@ class FamilyPolicy:
 
     fast_cameras: tuple[str, ...] = ()
 
-    def __init__(self, config: FamilyPolicyConfig, binding: Binding) -> None:
+    def __init__(self, config: FamilyPolicyConfig, binding: Binding, sub_blocks: Sequence[nn.Module] = ()) -> None:
         """Joins them.
+
+        Args:
+            sub_blocks: what ``config.cache`` stands in front of.
 
         Raises:
             PolicyError: the way in which committed actions are kept is unknown, or not for this family.
@@ -32,9 +47,11 @@ class FamilyPolicy:
             raise PolicyError("The prefix 'real_time' is for flow matching; this checkpoint diffuses: use 'painted'.")
         self.config = config
         self.binding = binding
+        self.sub_blocks = list(sub_blocks)
         self._newest: tuple[Context, object] | None = None
         self._states: tuple[int, tuple[Tensor, ...]] = (-1, ())
         """Epoch, and the network's states of the last observations in it."""
+        self._seen_ns = -1
 
     @property
     def horizon(self) -> int:
@@ -58,7 +75,8 @@ class FamilyPolicy:
         straight = ("eef_angle_0", "eef_angle_4")
         return Observation(0, {name: float(name.endswith(straight)) for name in names}, images=images)
 
-    @torch.inference_mode()
+    # Not inference mode: exact real-time chunking differentiates through what is made here.
+    @torch.no_grad()
     def encode(self, observation: Observation, instruction: str, epoch: int = 0) -> Context:
         """System 2; see ``types.Policy``. What the network makes of it stays here, raw features travel.
 
@@ -66,26 +84,41 @@ class FamilyPolicy:
             PolicyError: no camera at all is in the observation, or the family needs the one that is missing.
         """
         cameras = self.config.cameras
-        if not any(camera in observation.images for camera in cameras):
+        if cameras and not any(camera in observation.images for camera in cameras):
             raise PolicyError(f"None of the cameras {', '.join(cameras)} is in the observation.")
+        self._look_back(observation, epoch)
         features = self.binding.look([observation.images.get(camera) for camera in cameras], instruction, epoch)
         stamps = [observation.image_stamps_ns.get(camera, observation.stamp_ns) for camera in cameras]
         arrays = {name: _to_numpy(tensor) for name, tensor in features.items()}
-        context = Context(min(stamps), instruction, epoch, arrays)
+        context = Context(min(stamps, default=observation.stamp_ns), instruction, epoch, arrays)
         self._newest = (context, self._condition(context))
         return context
 
-    @torch.inference_mode()
-    def act(self, observation: Observation, context: Context, committed: ActionChunk | None = None) -> ActionChunk:
-        """System 1; see ``types.Policy``. Chunks begin with the committed actions."""
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Observation,
+        context: Context,
+        committed: ActionChunk | None = None,
+        steering: Steering | None = None,
+    ) -> ActionChunk:
+        """System 1; see ``types.Policy``. Chunks begin with the committed actions.
+
+        Args:
+            steering: for continuity methods.
+        """
         actions, lead = self.config.actions, self.binding.lead
         measured = gather(observation.positions, actions.names, "channel")
         prefix = self._prefix(observation, committed)
-        generator = torch.Generator().manual_seed(observation.stamp_ns % 2**63)
+        steering = steering or Steering()
+        generator = torch.Generator().manual_seed(steering.seed(observation.stamp_ns))
         noise = torch.randn(1, self.binding.horizon, actions.width, generator=generator).to(self.binding.like)
         states = self._remember(observation, context.epoch)
-        guide = self._guide(prefix, measured, noise)
-        sample = self.binding.sample(self._cache(context), noise, states, guide)[0, lead:]
+        drawing = self._drawing(noise, observation.stamp_ns, measured)
+        guide = _both(steering.guided(drawing), self._guide(prefix, measured, noise))
+        cache = self._cache(context)
+        with self._quickened(guide) as guide:
+            sample = self.binding.sample(cache, noise, states, guide)[0, lead:]
         if not sample.isfinite().all():
             raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
         values = actions.from_network(sample.float().cpu().double().numpy(), measured)
@@ -101,11 +134,52 @@ class FamilyPolicy:
             committed=len(prefix),
         )
 
+    @property
+    def frames(self) -> int:
+        """Images of each camera that ``encode`` looks at, one step apart."""
+        return self.config.frames
+
+    def _look_back(self, observation: Observation, epoch: int) -> None:
+        """Shows the binding the older frames, where the observation has them; else it remembers its last encodes."""
+        look = getattr(self.binding, "frames", None)
+        if isinstance(look, FrameHistory):
+            for images in observation.earlier_images:
+                look([images.get(camera) for camera in self.config.cameras], epoch)
+
+    @property
+    def predicts(self) -> str:
+        """What the network gives: 'velocity', 'epsilon', 'sample' or 'v'."""
+        return self.binding.predicts
+
+    def _quickened(self, guide: Guide | None) -> AbstractContextManager[Guide | None]:
+        """Caches between the denoising steps of one chunk, where the policy asks for them."""
+        if self.config.cache is None:
+            return nullcontext(guide)
+        return cached_run(self.sub_blocks, self.config.cache, guide)
+
+    def _drawing(self, noise: Tensor, start_ns: int, measured: np.ndarray) -> Drawing:
+        actions = self.config.actions
+
+        def to_network(chunk: ActionChunk) -> Tensor:
+            values = chunk.actions[:, columns_of(chunk, actions.names, "previous chunk")]
+            return torch.from_numpy(actions.to_network(values, measured)).to(noise)
+
+        channels = torch.from_numpy(actions.mask).to(noise.device)
+        bound, corruption, lead = actions.normaliser.bound, self.binding.corruption, self.binding.lead
+        return Drawing(
+            noise.clone(), corruption, self.predicts, start_ns, self.step_ns, lead, channels, bound, to_network
+        )
+
     def _remember(self, observation: Observation, epoch: int) -> tuple[Tensor, ...]:
         """Returns the states of the last observations in this epoch, the newest last."""
         channels = self.config.states
         if channels is None:
             return ()
+        if self._states[0] == epoch and self._seen_ns == observation.stamp_ns:
+            return self._states[1]  # Another draw for the same observation.
+        if observation.stamp_ns < self._seen_ns:
+            self._states = (-1, ())  # Time began anew.
+        self._seen_ns = observation.stamp_ns
         values = gather(observation.positions, channels.names, "channel")
         now = torch.from_numpy(channels.to_network(values[None], values)[0]).to(self.binding.like)
         past_epoch, past = self._states
@@ -134,11 +208,7 @@ class FamilyPolicy:
             raise PolicyError("The committed prefix must start at the observation and have the policy's step.")
         if len(committed.actions) >= self.horizon:
             raise PolicyError(f"{len(committed.actions)} committed actions; allowed are less than {self.horizon}.")
-        columns = {name: i for i, name in enumerate(committed.names)}
-        missing = [name for name in names if name not in columns]
-        if missing:
-            raise PolicyError(f"The committed prefix lacks {', '.join(missing)}.")
-        return committed.actions[:, [columns[name] for name in names]]
+        return committed.actions[:, columns_of(committed, names, "committed prefix")]
 
     def _guide(self, prefix: np.ndarray, measured: np.ndarray, noise: Tensor) -> Guide | None:
         if not len(prefix) or self.config.prefix == SPLICED:
@@ -152,6 +222,12 @@ class FamilyPolicy:
             weights = mask[0].any(-1).to(noise)
             return lambda network: real_time(network, known, weights, jacobian="identity")
         return lambda network: inpainted(network, known, mask, noise, self.binding.corruption)
+
+
+def _both(inner: Guide | None, outer: Guide | None) -> Guide | None:
+    if inner is None or outer is None:
+        return inner or outer
+    return lambda network: outer(inner(network))
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_policy_ros.errors import CheckpointError
-from dit_policy_ros.policy.layers import KeysValues, attend, gelu_tanh, sinusoid, split_heads
+from dit_policy_ros.policy.diffusers_layers import Attention, FeedForward
+from dit_policy_ros.policy.layers import KeysValues, sinusoid
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
 EPS = 1e-5
@@ -174,41 +175,6 @@ class TimestepEncoder(nn.Module):
         """Integer times (B,) -> (B, D)."""
         first, second = self.timestep_embedder["linear_1"], self.timestep_embedder["linear_2"]
         return second(F.silu(first(self.frequencies(t).to(first.weight.dtype))))
-
-
-class Attention(nn.Module):
-    """Multi-head attention of diffusers, biases everywhere."""
-
-    def __init__(self, width: int, heads: int, context_width: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(context_width, width)
-        self.to_v = nn.Linear(context_width, width)
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
-
-    def keys_values(self, context: Tensor) -> KeysValues:
-        """(B, L, context_width) -> each (B, heads, L, head_dim)."""
-        keys, values = (split_heads(layer(context), self.heads) for layer in (self.to_k, self.to_v))
-        return keys.contiguous(), values.contiguous()
-
-    def forward(self, x: Tensor, keys_values: KeysValues | None = None, mask: Tensor | None = None) -> Tensor:
-        """Attends from x (B, N, D) to ready keys and values, or to x itself without them."""
-        query = split_heads(self.to_q(x), self.heads)
-        return self.to_out[0](attend(query, keys_values or self.keys_values(x), mask))
-
-
-class FeedForward(nn.Module):
-    """Linear, GELU, linear, under the names of diffusers."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        first = nn.ModuleDict({"proj": nn.Linear(width, hidden)})
-        self.net = nn.ModuleList([first, gelu_tanh(), nn.Linear(hidden, width)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return self.net[2](self.net[1](self.net[0]["proj"](x)))
 
 
 class AdaptiveNorm(nn.Module):

@@ -18,7 +18,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Parameter name to shape."""
 
 INDEX = "model.safetensors.index.json"
+TORCH_INDEX = "pytorch_model.bin.index.json"
 SINGLE = ("model.safetensors", "weights.safetensors")
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 _LISTED = 50
 
 
@@ -35,32 +37,35 @@ def weight_files(path: Path) -> Mapping[Path, Collection[str] | None]:
     if path.is_file():
         return {path: None}
     if (path / INDEX).is_file():
-        return _shards(path)
+        return _shards(path / INDEX)
     for name in SINGLE:
         if (path / name).is_file():
             return {path / name: None}
     found = sorted(path.glob("*.safetensors"))
-    if len(found) != 1:
+    torch_files = {file.stem for file in path.glob("*") if file.suffix in TORCH_SUFFIXES}
+    # A single file is a guess: beside a torch file of another name it may hold something else, such as embeddings.
+    if len(found) != 1 or torch_files - {found[0].stem}:
         others = ", ".join(sorted(file.name for file in path.iterdir())) if path.is_dir() else "no such directory"
+        what = {0: "no", 1: "no unmistakable"}.get(len(found), "several")
         raise CheckpointError(
-            f"{path} holds {'several' if found else 'no'} safetensors files ({others or 'it is empty'}). "
+            f"{path} holds {what} safetensors files ({others or 'it is empty'}). "
             f"Expected {INDEX}, {SINGLE[0]} or one other .safetensors file; convert .pt and .bin files first."
         )
     return {found[0]: None}
 
 
-def _shards(directory: Path) -> Mapping[Path, Collection[str]]:
-    weight_map = read_json(directory / INDEX).get("weight_map")
+def _shards(index: Path) -> Mapping[Path, Collection[str]]:
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{directory / INDEX} has no 'weight_map' of names to files; download it again.")
+        raise CheckpointError(f"{index} has no 'weight_map' of names to files; download it again.")
     shards: dict[Path, list[str]] = {}
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file:
-            raise CheckpointError(f"{directory / INDEX} sends '{name}' to '{file}'; it must be a file beside it.")
-        shards.setdefault(directory / file, []).append(name)
+            raise CheckpointError(f"{index} sends '{name}' to '{file}'; it must be a file beside it.")
+        shards.setdefault(index.parent / file, []).append(name)
     missing = [file.name for file in shards if not file.is_file()]
     if missing:
-        raise CheckpointError(f"{directory} lacks the shards {', '.join(missing)}; download them again.")
+        raise CheckpointError(f"{index.parent} lacks the shards {', '.join(missing)}; download them again.")
     return shards
 
 
@@ -74,15 +79,19 @@ def _opened(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             with safe_open(file, framework="pt") as handle:
                 names = list(handle.keys())
-                absent = sorted(set(promised or ()) - set(names))
-                if absent:
-                    raise CheckpointError(f"{file} lacks {_listing(absent)}, which the index says it holds.")
+                _check_promise(file, promised or (), names)
                 for name in names if promised is None else promised:
                     yield name, handle
         except (SafetensorError, OSError) as problem:
             raise CheckpointError(
                 f"{file} is damaged or not a safetensors file ({problem}); copy it again."
             ) from problem
+
+
+def _check_promise(file: Path, promised: Collection[str], names: Collection[str]) -> None:
+    absent = sorted(set(promised) - set(names))
+    if absent:
+        raise CheckpointError(f"{file} lacks {_listing(absent)}, which the index says it holds.")
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -187,6 +196,20 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     tensors = dict(_flattened(data))
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors.")
+    return tensors
+
+
+def read_torch_shards(index: Path) -> dict[str, Tensor]:
+    """Reads the tensors of the shards that a ``pytorch_model.bin.index.json`` lists, each weights-only.
+
+    Raises:
+        CheckpointError: see ``read_torch_file``; or a shard is missing or lacks what the index promises.
+    """
+    tensors = {}
+    for file, promised in _shards(index).items():
+        held = read_torch_file(file)
+        _check_promise(file, promised, held)
+        tensors.update({name: held[name] for name in promised})
     return tensors
 
 

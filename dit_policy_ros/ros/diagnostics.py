@@ -1,4 +1,4 @@
-"""Messages for /diagnostics."""
+"""Diagnostics of a node as a message: level, one line for people, and measured quantities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @dataclass(frozen=True)
 class Status:
-    """How a node is."""
+    """How a node, or a part of it, is."""
 
     level: bytes = OK
     message: str = "ok"
@@ -21,13 +21,20 @@ class Status:
     """Measured quantities by name; a unit belongs into the name."""
 
 
-def diagnostics_message(name: str, status: Status, stamp: Time) -> DiagnosticArray:
-    """Makes the message of one node."""
-    values = [KeyValue(key=key, value=_text(value)) for key, value in status.values.items()]
-    item = DiagnosticStatus(level=status.level, name=name, message=status.message, hardware_id="", values=values)
-    message = DiagnosticArray(status=[item])
+def diagnostics_message(statuses: Mapping[str, Status], stamp: Time) -> DiagnosticArray:
+    """Makes the message of one node.
+
+    Args:
+        statuses: full name of the node, and "<node>: <part>" of its parts.
+    """
+    message = DiagnosticArray(status=[_item(name, status) for name, status in statuses.items()])
     message.header.stamp = stamp
     return message
+
+
+def _item(name: str, status: Status) -> DiagnosticStatus:
+    values = [KeyValue(key=key, value=_text(value)) for key, value in status.values.items()]
+    return DiagnosticStatus(level=status.level, name=name, message=status.message, hardware_id="", values=values)
 
 
 def _text(value: object) -> str:

@@ -18,7 +18,7 @@ from dit_policy_ros.ros.episode_state import EpisodeState
 
 POLL_S = 0.05
 SERVICE_TIMEOUT_S = 20.0
-DISABLED = "inactive: disabled"
+DISABLED = "holding: disabled"
 """How the executor's status begins while it is told not to move."""
 STALL_TIMEOUT_S = 60.0
 """An episode whose state does not change for so long is given up."""

@@ -1,15 +1,18 @@
-"""The node that alone moves the robot: chunks in, trajectories for the controllers out. No torch in its process."""
+"""The node that alone moves the robot: chunks in, commands for the controllers out. No torch in its process."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64, String
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from dit_policy_ros.errors import RobotError
@@ -17,17 +20,29 @@ from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
 from dit_policy_ros.ros.conversions.joints import JointSample, joint_state_to_sample
-from dit_policy_ros.ros.conversions.trajectories import trajectory_to_message
+from dit_policy_ros.ros.diagnostics import Status
+from dit_policy_ros.ros.executor_report import intervention_counts, limit_statuses, memory_mb, stage_status
 from dit_policy_ros.ros.lifecycle import ManagedNode
+from dit_policy_ros.ros.outputs.lines import Lines
+from dit_policy_ros.ros.outputs.previews import Previews
 from dit_policy_ros.ros.pacer import Pacer
 from dit_policy_ros.ros.parameters import parameter
 from dit_policy_ros.ros.process import run_node
+from dit_policy_ros.ros.wishes import Wishes
 from dit_policy_ros.runtime.executor import Executor, ExecutorState
-from dit_policy_ros.runtime.executor_config import ExecutorConfig
+from dit_policy_ros.runtime.executor_config import ExecutorConfig, load_executor_config
+from dit_policy_ros.runtime.guard import Guard
+from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.mailbox import Mailbox
+from dit_policy_ros.runtime.margins import Margins
+from dit_policy_ros.runtime.permission import Permission
+from dit_policy_ros.runtime.supervisor import State, Supervisor
 from dit_policy_ros.types import Trajectory, seconds
 
-LAST_WORD_TIMEOUT = Duration(seconds=1.0)
+COMMANDER_PERIOD_S = 0.5
+"""How often other publishers on the controllers' topics are looked for."""
+LAST_WORD_S = 3.0
+"""A controller that must be told every instant is told how to come to rest for so long at most."""
 JUMP_SLACK_S = 0.1
 """Measured joints that move farther than at top speed for this longer than they had time were moved by other means."""
 
@@ -40,98 +55,202 @@ class ExecutorOptions:
     rate_hz: float = parameter(100.0, "Control rate", "Hz", 1.0, 1000.0)
     max_context_age_s: float = parameter(2.0, "Age of the context at which motion stops", "s", 0.05, 60.0)
     waypoint_s: float = parameter(0.02, "Distance of the waypoints sent to the controllers", "s", 0.002, 0.5)
+    executor: str = parameter(
+        "", "More options: a name in config/executor, or a path; what is a parameter here does not count there."
+    )
+    autostart: bool = parameter(True, "Motion is allowed once active; false: only after the service ~/start.")
+    enable_timeout_s: float = parameter(
+        0.0, "A true on enable counts for this long, as of a dead man's switch; 0: until a false", "s", 0.0, 60.0
+    )
+    shadow: bool = parameter(False, "Run everything and command nothing; previews and interventions are published.")
 
 
 class ExecutorNode(ManagedNode):
-    """Wires ``runtime.Executor`` to topics. Callbacks store; one worker ticks at the control rate."""
+    """Wires ``runtime.Supervisor`` to topics and services. Callbacks store; one worker ticks at the control rate."""
 
     OPTIONS = ExecutorOptions
 
     def __init__(self, name: str = "executor_node", **kwargs) -> None:
         super().__init__(name, **kwargs)
+        self._permission: Permission | None = None
 
     def configure(self) -> None:
-        """Loads the robot."""
+        """Loads the robot and opens all lines."""
         options = self.options
         self._robot = load_robot(options.robot)
-        config = ExecutorConfig(waypoint_s=options.waypoint_s, max_context_age_s=options.max_context_age_s)
-        self._executor = Executor(self._robot, config)
+        config = load_executor_config(options.executor) if options.executor else ExecutorConfig()
+        config = replace(config, waypoint_s=options.waypoint_s, max_context_age_s=options.max_context_age_s)
+        before, self._permission = self._permission, Permission(options.autostart, options.enable_timeout_s)
+        if before is not None:
+            self._permission.inherit(before)
+        self._executor = Executor(self._robot, config, self._load_guards(config))
+        self._supervisor = Supervisor(self._robot, self._executor, self._permission, options.shadow)
         self._chunks: Mailbox[JointTrajectory] = Mailbox()
         self._joints: Mailbox[JointState] = Mailbox()
+        self._speeds: Mailbox[Float64] = Mailbox()
+        self._wishes = Wishes()
+        self._margins = Margins(self._robot)
         self._is_simulated = self.get_parameter("use_sim_time").value
-        self._e_stop = False
-        self._enabled = True
-        self._commands = [self.publish_on(JointTrajectory, c.topic, qos.COMMAND) for c in self._robot.controllers]
+        self._lines = None if options.shadow else Lines(self, self._robot)
+        self._previews = Previews(self, self._robot)
         self._plan = self.publish_on(JointTrajectory, "~/plan", qos.COMMAND)
-        self._status = self.publish_on(String, "~/status", qos.LATCHED)
-        self.listen_to(JointTrajectory, "chunk", self._chunks.put, qos.COMMAND)
-        self.listen_to(JointState, self._robot.joint_states_topic, self._joints.put, qos.NEWEST)
-        self.listen_to(Bool, "e_stop", self._store_e_stop, qos.LATCHED)
-        self.listen_to(Bool, "enable", self._store_enabled, qos.COMMAND)
+        self._status_line = self.publish_on(String, "~/status", qos.STATUS)
+        self._interventions = self.publish_on(String, "~/interventions", qos.STATUS)
+        self._listen()
+        self._serve()
+        self._lookout = self.create_timer(
+            COMMANDER_PERIOD_S, self._look_for_commanders, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def _load_guards(self, config: ExecutorConfig) -> tuple[Guard, ...]:
+        """Loads the robot's model only where there is one: it needs MuJoCo."""
+        if self._robot.kinematics is None or config.collision_mode == "off":
+            reason = "collision_mode is off" if self._robot.kinematics else f"{self._robot.name} has no kinematics"
+            self.get_logger().warning(f"Collision checking is off: {reason}.")
+        if self._robot.kinematics is None:
+            return ()
+        try:
+            from dit_policy_ros.sim.guards import guards_of
+        except ModuleNotFoundError as problem:
+            raise RobotError(
+                f"{self._robot.name} has a model, and checking motions against it needs '{problem.name}'; "
+                "pip install 'dit_policy_ros[sim]', or remove kinematics from a copy of the robot YAML."
+            ) from problem
+        return guards_of(self._robot, config)
 
     def activate(self) -> None:
         """Starts to hold; moves nothing before the first chunk."""
         self._pacer = Pacer(catch_up_s=2.0 / self.options.rate_hz)
+        self._ticks, self._chunk_ages = LatencyWindow(1000), LatencyWindow()
         self._chunks.take()
         self._joints.take()
         self._sample: JointSample | None = None
-        self._executor.drain_changes()
-        self._restart(self.now_ns())
+        self._intervened = intervention_counts(self._executor)
+        self._margins.clear()
+        self._supervisor.activate()
+        self._look_for_commanders()
+        self._plan_is_out = True
         self.start_worker("executor", self._tick)
 
     def deactivate(self) -> None:
         """Sends the decelerating hold, and waits until the controllers have it."""
         now_ns = self.now_ns()
-        self._publish(self._executor.deactivate(now_ns), now_ns)
+        sent = self._supervisor.deactivate(now_ns)
+        self._command(sent, now_ns)
+        if self._lines is not None:
+            self._lines.flush()
+            if self._lines.stream and sent:
+                self._stream_to_rest(max(int(trajectory.times_ns[-1]) for trajectory in sent))
+        self._supervisor.finish(self.now_ns())
         self._tell_changes()
-        for publisher in self._commands:
-            publisher.wait_for_all_acked(LAST_WORD_TIMEOUT)
+
+    def cleanup(self) -> None:
+        """Closes what is neither publisher, subscription nor service."""
+        if getattr(self, "_lookout", None) is not None:
+            self.destroy_timer(self._lookout)
+            self._lookout = None
+        if getattr(self, "_lines", None) is not None:
+            self._lines.close()
 
     def measure(self) -> dict[str, object]:
-        """Returns state, refusals, limit hits and the age of the context."""
-        executor = self._executor
+        """Returns state, refusals and the age of the context."""
+        executor, supervisor = self._executor, self._supervisor
         age_ns = executor.context_age_ns(self.now_ns())
-        measured: dict[str, object] = {"state": executor.state.value, "reason": executor.reason}
-        measured |= {f"refused {kind}": count for kind, count in executor.refusals.items()}
-        measured["position limit hits"] = int(executor.position_hits.sum())
-        measured["velocity limit hits"] = int(executor.velocity_hits.sum())
-        measured["late periods"] = self._pacer.overruns
+        measured: dict[str, object] = {"state": supervisor.state.value, "reason": supervisor.reason}
+        measured |= {"arms": ", ".join(sorted(supervisor.arms)), "speed": self._permission.speed}
+        measured |= {"shadow": self.options.shadow, "memory_mb": memory_mb()}
+        measured |= {f"refused {kind}": count for kind, count in dict(executor.refusals).items()}
         return measured if age_ns is None else {**measured, "context age_s": seconds(age_ns)}
 
+    def measure_parts(self) -> dict[str, Status]:
+        """Returns every limit and the stages of the control loop."""
+        stages = stage_status(self._pacer, {"tick": self._ticks, "observation to chunk": self._chunk_ages})
+        return {**limit_statuses(self._executor, self._margins), "control loop": stages}
+
+    def _listen(self) -> None:
+        self.listen_to(JointTrajectory, "chunk", self._chunks.put, qos.COMMAND)
+        self.listen_to(JointState, self._robot.joint_states_topic, self._joints.put, qos.NEWEST)
+        self.listen_to(Bool, "e_stop", self._store_e_stop, qos.LATCHED)
+        self.listen_to(Bool, "enable", self._store_enabled, qos.COMMAND)
+        self.listen_to(Float64, "speed", self._speeds.put, qos.COMMAND)
+
+    def _serve(self) -> None:
+        supervisor, permission = self._supervisor, self._permission
+        self.serve(Trigger, "~/start", self._answer(self._start))
+        self.serve(Trigger, "~/stop", self._answer(supervisor.stop))
+        self.serve(Trigger, "~/pause", self._answer(supervisor.pause))
+        self.serve(Trigger, "~/home", self._answer(supervisor.home))
+        self.serve(Trigger, "~/e_stop", self._answer(self._press))
+        self.serve(Trigger, "~/reset", self._answer(permission.reset))
+        for arm in sorted({joint.arm for joint in self._robot.joints}):
+            self.serve(SetBool, f"~/switch_{arm}", self._answer_switch(arm))
+
+    def _answer(self, call: Callable[[], str]) -> Callable[[Any, Any], Any]:
+        """Returns a service callback: the worker decides, and '' is success. An inactive node decides itself."""
+
+        def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            del request  # Empty.
+            reason = self._wishes.ask(call) if self.is_active else call()
+            response.success, response.message = not reason, reason or self._supervisor.reason
+            return response
+
+        return answer
+
+    def _answer_switch(self, arm: str) -> Callable[[Any, Any], Any]:
+        def answer(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+            def call() -> str:
+                return self._supervisor.switch_arm(arm, request.data)
+
+            reason = self._wishes.ask(call) if self.is_active else call()
+            response.success, response.message = not reason, reason
+            return response
+
+        return answer
+
+    def _start(self) -> str:
+        self._look_for_commanders()
+        return self._supervisor.start()
+
+    def _press(self) -> str:
+        self._permission.press("the service")
+        self._permission.release("the service")
+        return ""
+
     def _store_e_stop(self, message: Bool) -> None:
-        self._e_stop = message.data
+        # Not through a mailbox: a false that follows at once must not hide the true.
+        if message.data:
+            self._permission.press("the topic")
+        else:
+            self._permission.release("the topic")
 
     def _store_enabled(self, message: Bool) -> None:
-        self._enabled = message.data
+        self._permission.enable(message.data, self._watchdog_ns(self.now_ns()))
+
+    def _look_for_commanders(self) -> None:
+        """In shadow others may command."""
+        if self._lines is not None:
+            self._permission.commander(self._lines.others(), self._supervisor.state is State.MOVING)
 
     def _tick(self) -> None:
-        now_ns = self.now_ns()
-        self._obey(now_ns)
+        begin_ns, now_ns = time.monotonic_ns(), self.now_ns()
+        self._wishes.grant()
+        self._take_speed(now_ns)
         self._take_joints(now_ns)
         self._take_chunk(now_ns)
-        self._publish(self._executor.tick(now_ns, self._watchdog_ns(now_ns)), now_ns)
+        self._command(self._supervisor.tick(now_ns, self._watchdog_ns(now_ns)), now_ns)
         self._tell_changes()
+        self._tell_interventions(now_ns)
+        self._ticks.add(time.monotonic_ns() - begin_ns)
         self._pacer.wait(1.0 / self.options.rate_hz)
 
     def _watchdog_ns(self, now_ns: int) -> int:
         """The steady clock; with simulated time that one, since a simulator that stalls does not move the arms."""
         return now_ns if self._is_simulated else time.monotonic_ns()
 
-    def _obey(self, now_ns: int) -> None:
-        """Follows the e-stop and enable topics; a fresh start forgets the plan and wants fresh observations."""
-        forbidden = "e-stop: publish false on e_stop to release" if self._e_stop else ""
-        forbidden = forbidden or ("" if self._enabled else "disabled: publish true on enable")
-        is_off = self._executor.state is ExecutorState.INACTIVE
-        if forbidden and not is_off:
-            self._publish(self._executor.deactivate(now_ns, forbidden), now_ns)
-        elif is_off and not forbidden:
-            self._restart(now_ns)
-
-    def _restart(self, now_ns: int) -> None:
-        """Holds without a plan; chunks must come from observations that are yet to be made."""
-        self._allowed_since_ns = now_ns
-        self._executor.activate(now_ns)
-        self._publish_plan()
+    def _take_speed(self, now_ns: int) -> None:
+        message = self._speeds.take()
+        if message is not None:
+            self.problems.tell("speed", self._supervisor.set_speed(message.data, now_ns))
 
     def _take_joints(self, now_ns: int) -> None:
         message = self._joints.take()
@@ -139,8 +258,9 @@ class ExecutorNode(ManagedNode):
             return
         try:
             sample = joint_state_to_sample(message, self._robot.names)
-            reason = self._executor.feedback(sample.stamp_ns, sample.positions)
-            self._notice_jump(sample, now_ns)
+            reason = self._supervisor.feedback(sample.stamp_ns, sample.positions)
+            if not reason:
+                self._notice_jump(sample, now_ns)
         except RobotError as problem:
             reason = str(problem)
             self._executor.feedback(0, {})
@@ -149,14 +269,15 @@ class ExecutorNode(ManagedNode):
     def _notice_jump(self, sample: JointSample, now_ns: int) -> None:
         """Forgets the plan where the arms are suddenly elsewhere, as after a simulator's reset: it leads from there."""
         before, self._sample = self._sample, sample
-        if before is None or self._executor.state is ExecutorState.INACTIVE:
+        if before is None:
             return
         time_s = max(0.0, seconds(sample.stamp_ns - before.stamp_ns)) + JUMP_SLACK_S
         for joint in self._robot.joints:
             distance = abs(sample.positions.get(joint.name, 0.0) - before.positions.get(joint.name, 0.0))
-            if distance > joint.velocity * time_s:
+            if distance > joint.velocity * time_s and joint.arm in self._supervisor.arms:
                 self.get_logger().error(f"{joint.name} jumped by {distance:.3f}; the plan is forgotten.")
-                self._restart(now_ns)
+                self._supervisor.restart(now_ns)
+                self._publish_plan()
                 return
 
     def _take_chunk(self, now_ns: int) -> None:
@@ -168,33 +289,53 @@ class ExecutorNode(ManagedNode):
         except RobotError as problem:
             self.problems.tell("chunk", str(problem))
             return
-        if chunk.observation_ns <= self._allowed_since_ns:
-            self.problems.tell("chunk", "made from an observation before the executor was enabled")
-            return
-        self.problems.tell("chunk", self._executor.accept(chunk, now_ns))
+        self._chunk_ages.add(max(0, now_ns - chunk.observation_ns))
+        self.problems.tell("chunk", self._supervisor.accept(chunk, now_ns))
 
-    def _publish(self, trajectories: Sequence[Trajectory], now_ns: int) -> None:
-        """Encodes all before any is sent, so that two arms never move on half a command."""
-        messages = [trajectory_to_message(trajectory, now_ns) for trajectory in trajectories]
-        for publisher, message in zip(self._commands, messages, strict=False):
-            publisher.publish(message)
-        if messages:
+    def _command(self, sent: Sequence[Trajectory], now_ns: int) -> None:
+        supervisor = self._supervisor
+        if self._lines is not None:
+            moves = supervisor.state in (State.MOVING, State.STOPPING)
+            period_ns = round(1e9 / self.options.rate_hz)
+            self._lines.command(now_ns, period_ns, sent, self._executor.reference, moves, supervisor.mutes)
+        if sent:
+            self._margins.note(sent)
+            self._previews.publish(sent, now_ns)
             self._publish_plan()
 
+    def _stream_to_rest(self, end_ns: int) -> None:
+        begin_s, period_s = time.monotonic(), 1.0 / self.options.rate_hz
+        while self.now_ns() <= end_ns and time.monotonic() - begin_s < LAST_WORD_S:
+            time.sleep(period_s)
+            self._command((), self.now_ns())
+        self._lines.flush()
+
     def _publish_plan(self) -> None:
-        """A plan without points says that nothing is planned."""
-        plan = self._executor.plan if self._executor.state is not ExecutorState.INACTIVE else None
-        self._plan.publish(JointTrajectory() if plan is None or len(plan.actions) < 2 else chunk_to_message(plan))
+        """A plan without points says that nothing is planned. In shadow nothing is: the arms go their own way."""
+        is_on = self._executor.state is not ExecutorState.INACTIVE and not self.options.shadow
+        plan = self._executor.plan if is_on else None
+        is_out = plan is not None and len(plan.actions) >= 2
+        if is_out or self._plan_is_out:
+            self._plan.publish(chunk_to_message(plan) if is_out else JointTrajectory())
+        self._plan_is_out = is_out
 
     def _tell_changes(self) -> None:
         self._executor.drain_splices()
-        changes = self._executor.drain_changes()
+        changes = self._supervisor.drain_changes()
         for change in changes:
             text = f"{change.after.value}: {change.reason}"
             self.get_logger().info(text)
-            self._status.publish(String(data=text))
+            self._status_line.publish(String(data=text))
         if changes:
             self._publish_plan()
+
+    def _tell_interventions(self, now_ns: int) -> None:
+        """Says what was refused or limited in this period, also in shadow, where it would have been."""
+        before, self._intervened = self._intervened, intervention_counts(self._executor)
+        counts = self._intervened
+        new = {kind: count - before.get(kind, 0) for kind, count in counts.items() if count > before.get(kind, 0)}
+        if new:
+            self._interventions.publish(String(data=json.dumps({"stamp_ns": now_ns, **new})))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

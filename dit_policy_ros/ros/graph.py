@@ -15,7 +15,8 @@ from dit_policy_ros.errors import ConfigError, one_of
 from dit_policy_ros.resources import find_config
 from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping
 
-EXECUTABLES = ("sim_node", "recorder_node", "executor_node", "vlm_node", "dit_node")
+EXECUTABLES = ("sim_node", "recorder_node", "executor_node", "vlm_node", "dit_node", "policy_node", "kinematics_node")
+NOT = "not "
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 
 
@@ -65,7 +66,8 @@ class NodeSpec:
     respawn: bool = False
     """Start it again when it dies."""
     when: str = ""
-    """Name of a boolean argument without which the node stays away; "" means always."""
+    """Name of a boolean argument without which, or with "not " before it with which, the node stays away; "" means
+    always."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,12 @@ class Graph:
             }
             return dataclasses.replace(node, parameters=parameters)
 
-        return tuple(replace(node) for node in self.nodes if not node.when or values[node.when])
+        return tuple(replace(node) for node in self.nodes if _is_wanted(node, values))
+
+
+def _is_wanted(node: NodeSpec, values: Mapping[str, Any]) -> bool:
+    name = node.when.removeprefix(NOT)
+    return not name or values[name] != node.when.startswith(NOT)
 
 
 def load_graph(path: str | Path) -> Graph:
@@ -159,8 +166,9 @@ def _check(arguments: Mapping[str, Argument], nodes: tuple[NodeSpec, ...], where
         raise ConfigError(f"{where}: a node appears twice among {', '.join(names)}; give each its own name.")
     for node in nodes:
         references = [value.argument for value in node.parameters.values() if isinstance(value, Reference)]
-        for name in (*references, *([node.when] if node.when else [])):
+        for name in (*references, *([node.when.removeprefix(NOT)] if node.when else [])):
             if name not in arguments:
                 raise ConfigError(f"{where}: node {node.name}: {one_of('Argument', name, arguments)}")
-        if node.when and not isinstance(arguments[node.when].default, bool):
-            raise ConfigError(f"{where}: node {node.name}: argument {node.when} under 'when' must be true or false.")
+        name = node.when.removeprefix(NOT)
+        if name and not isinstance(arguments[name].default, bool):
+            raise ConfigError(f"{where}: node {node.name}: argument {name} under 'when' must be true or false.")

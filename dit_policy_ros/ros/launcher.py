@@ -72,8 +72,11 @@ class NodeProcess:
     def last_error(self) -> str:
         """Returns the last error line of the log, without its prefix."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        marks = ("[ERROR]", "[FATAL]", "error:", "Error:")
-        errors = [line for line in lines if any(mark in line for mark in marks)]
+        # What a node logged itself says more than the last line of a traceback.
+        for marks in (("[ERROR]", "[FATAL]"), ("error:", "Error:")):
+            errors = [line for line in lines if any(mark in line for mark in marks)]
+            if errors:
+                break
         return errors[-1].rpartition("]: ")[2].strip() if errors else (lines[-1].strip() if lines else "no output")
 
 
@@ -86,6 +89,7 @@ class Launcher:
         directory: str | Path,
         tell: Callable[[str], None] = lambda text: None,
         domain_id: int | None = None,
+        respawn_limit: int = RESPAWN_LIMIT,
     ) -> None:
         """Starts nothing yet.
 
@@ -94,11 +98,13 @@ class Launcher:
             directory: for logs and parameter files; made if missing.
             tell: gets one line for every event worth a person's attention.
             domain_id: ROS domain; None takes ROS_DOMAIN_ID.
+            respawn_limit: how often a node that may is started again.
         """
         self._specs = tuple(nodes)
         self._directory = Path(directory)
         self._tell = tell
         self._domain_id = domain_id
+        self._respawn_limit = respawn_limit
         self._processes: dict[str, NodeProcess] = {}
         self._respawns: dict[str, int] = {}
         self._stop = threading.Event()
@@ -178,7 +184,7 @@ class Launcher:
     def _bury(self, name: str, process: NodeProcess) -> None:
         died = f"{name} ended with code {process.process.returncode}: {process.last_error()} (log: {process.log})"
         self._respawns[name] = self._respawns.get(name, 0) + 1
-        if not process.spec.respawn or self._respawns[name] > RESPAWN_LIMIT:
+        if not process.spec.respawn or self._respawns[name] > self._respawn_limit:
             self.failure = f"{self.failure}; {died}" if self.failure else died
             self._tell(died)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -12,13 +12,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.service import Service
-from rclpy.subscription import Subscription
 
 from dit_policy_ros.errors import DitPolicyError
 from dit_policy_ros.ros import qos
-from dit_policy_ros.ros.diagnostics import ERROR, Status, diagnostics_message
+from dit_policy_ros.ros.diagnostics import ERROR, OK, WARN, Status, diagnostics_message
 from dit_policy_ros.ros.parameters import declare_parameters, read_parameters
 from dit_policy_ros.ros.problems import Problems
+from dit_policy_ros.ros.stream import Stream
 from dit_policy_ros.ros.worker import Worker
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -26,6 +26,8 @@ DIAGNOSTICS_PERIOD_S = 1.0
 
 class ManagedNode(LifecycleNode):
     """A lifecycle node that says why a transition failed.
+
+    It publishes nothing unless active, but for /diagnostics: there it says in every state how it is.
 
     Subclasses override ``configure``, ``activate``, ``deactivate``, ``cleanup`` and ``measure``, and may raise
     ``DitPolicyError`` in them to refuse. What ``publish_on`` and ``listen_to`` make lives from configure to cleanup,
@@ -46,8 +48,10 @@ class ManagedNode(LifecycleNode):
         """A worker died of an unexpected error; the process must end."""
         self._workers: list[Worker] = []
         self._publishers_made: list[Publisher] = []
-        self._subscriptions_made: list[Subscription] = []
+        self._streams: list[Stream] = []
         self._services_made: list[Service] = []
+        self._label, self._failure = "unconfigured", ""
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._timer = self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -68,6 +72,10 @@ class ManagedNode(LifecycleNode):
         """Returns quantities for /diagnostics, by name with unit. Called by the ROS thread while active."""
         return {}
 
+    def measure_parts(self) -> Mapping[str, Status]:
+        """Returns more statuses by the name of a part, such as one limit. Called by the ROS thread while active."""
+        return {}
+
     def now_ns(self) -> int:
         """Returns ROS time, [ns]; 0 while waiting for the first /clock of simulated time."""
         return self.get_clock().now().nanoseconds
@@ -80,11 +88,11 @@ class ManagedNode(LifecycleNode):
 
     def listen_to(
         self, message_type: type, topic: str, store: Callable[[Any], None], profile: QoSProfile, raw: bool = False
-    ) -> Subscription:
-        """Makes a subscription. ``store`` runs in the ROS thread and must only store."""
-        subscription = self.create_subscription(message_type, topic, store, profile, raw=raw)
-        self._subscriptions_made.append(subscription)
-        return subscription
+    ) -> Stream:
+        """Makes a subscription within the bounds of its type. ``store`` runs in the ROS thread and must only store."""
+        stream = Stream(self, self.problems, message_type, topic, store, profile, raw)
+        self._streams.append(stream)
+        return stream
 
     def serve(self, service_type: type, name: str, answer: Callable[[Any, Any], Any]) -> Service:
         """Makes a service; it is there while inactive too, and must then refuse."""
@@ -103,10 +111,10 @@ class ManagedNode(LifecycleNode):
 
         def run() -> None:
             self.options = read_parameters(self, self.OPTIONS)
-            self._diagnostics = self.publish_on(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
             self.configure()
 
         if self._succeeds("configure", run):
+            self._label = "inactive"
             return super().on_configure(state)
         self._succeeds("clean up", self._release)
         return TransitionCallbackReturn.FAILURE
@@ -114,8 +122,9 @@ class ManagedNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Opens the publishers and starts the workers; goes back to inactive if that is refused."""
         super().on_activate(state)
+        self.problems.begin()
         if self._succeeds("activate", self.activate):
-            self.is_active = True
+            self.is_active, self._label = True, "active"
             return TransitionCallbackReturn.SUCCESS
         self._succeeds("stop", self._stop_workers)
         super().on_deactivate(state)
@@ -123,6 +132,7 @@ class ManagedNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops the workers, sends what must be sent last, and closes the publishers."""
+        self._label = "inactive"
         done = self._succeeds("deactivate", self._end)
         super().on_deactivate(state)
         return TransitionCallbackReturn.SUCCESS if done else TransitionCallbackReturn.ERROR
@@ -130,6 +140,7 @@ class ManagedNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Removes every publisher and subscription."""
         done = self._succeeds("clean up", self._release)
+        self._label = "unconfigured"
         return super().on_cleanup(state) if done else TransitionCallbackReturn.ERROR
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -138,10 +149,13 @@ class ManagedNode(LifecycleNode):
             self.on_deactivate(state)
         self._succeeds("clean up", self._release)
         self.is_finalized = True
+        self._timer.cancel()
+        self.destroy_publisher(self._diagnostics)
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a failed deactivation or cleanup: back to unconfigured."""
+        self._label = "unconfigured"
         self._succeeds("clean up", self._release)
         return super().on_error(state)
 
@@ -149,12 +163,13 @@ class ManagedNode(LifecycleNode):
         """Runs a step and logs its error, which rclpy would turn into a bare ERROR."""
         try:
             step()
-        except DitPolicyError as problem:
-            self.get_logger().error(f"Cannot {name}: {problem}")
-            return False
         except Exception as problem:
-            self.get_logger().error(f"Cannot {name}: {problem!r}\n{traceback.format_exc()}")
+            told = str(problem) if isinstance(problem, DitPolicyError) else repr(problem)
+            self._failure = f"cannot {name}: {told}"
+            self.get_logger().error(f"Cannot {name}: {told}\n{traceback.format_exc()}")
             return False
+        if name in ("configure", "activate"):
+            self._failure = ""
         return True
 
     def _end(self) -> None:
@@ -177,13 +192,13 @@ class ManagedNode(LifecycleNode):
         finally:
             for publisher in self._publishers_made:
                 self.destroy_lifecycle_publisher(publisher)
-            for subscription in self._subscriptions_made:
-                self.destroy_subscription(subscription)
+            for stream in self._streams:
+                self.destroy_subscription(stream.subscription)
             for service in self._services_made:
                 self.destroy_service(service)
             self._publishers_made.clear()
             self._services_made.clear()
-            self._subscriptions_made.clear()
+            self._streams.clear()
 
     def _break(self, worker: str, problem: Exception) -> None:
         trace = "".join(traceback.format_exception(problem))
@@ -191,13 +206,22 @@ class ManagedNode(LifecycleNode):
         self.is_broken = True
 
     def _publish_diagnostics(self) -> None:
-        if not self.is_active:
-            return
-        present = self.problems.present
-        text = "; ".join(f"{source}: {reason}" for source, reason in present.items())
-        told = {f"problems {source}": count for source, count in self.problems.counts.items()}
-        status = (
-            Status(ERROR, text, {**self.measure(), **told}) if present else Status(values={**self.measure(), **told})
-        )
+        name = self.get_fully_qualified_name()
+        statuses = {name: self._status()}
+        if self.is_active:
+            statuses |= {f"{name}: {part}": status for part, status in self.measure_parts().items()}
+            statuses |= {f"{name}: input {stream.topic}": stream.status() for stream in self._streams}
         stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics_message(self.get_fully_qualified_name(), status, stamp))
+        self._diagnostics.publish(diagnostics_message(statuses, stamp))
+
+    def _status(self) -> Status:
+        values: dict[str, object] = {"lifecycle": self._label}
+        if not self.is_active:
+            return Status(ERROR if self._failure else OK, self._failure or self._label, values)
+        values |= self.measure()
+        values |= {f"problems {source}": count for source, count in self.problems.counts.items()}
+        present = self.problems.present
+        if not present:
+            return Status(values=values)
+        text = "; ".join(f"{source}: {reason}" for source, reason in present.items())
+        return Status(ERROR if self.problems.are_errors else WARN, text, values)

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from functools import partial
 
+import numpy as np
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from dit_policy_ros.actions.joint_merge import JointMerge
 from dit_policy_ros.errors import PolicyError, RobotError, one_of
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.images import message_to_rgb
-from dit_policy_ros.ros.conversions.joints import joint_state_to_sample
+from dit_policy_ros.ros.conversions.joints import JointSample, joint_state_to_sample
 from dit_policy_ros.ros.conversions.stamps import time_to_ns
 from dit_policy_ros.ros.lifecycle import ManagedNode
-from dit_policy_ros.runtime.synchroniser import Assembly, Synchroniser
+from dit_policy_ros.runtime.stages import Stages
+from dit_policy_ros.runtime.synchroniser import Assembly, History, Synchroniser
 
 
 class Observer:
     """Callbacks store messages; the one worker that asks for an observation takes them apart and decodes."""
 
-    def __init__(self, node: ManagedNode, robot: RobotSpec, cameras: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        node: ManagedNode,
+        robot: RobotSpec,
+        cameras: tuple[str, ...],
+        stages: Stages | None = None,
+        history: History | None = None,
+    ) -> None:
         """Subscribes.
 
         Args:
             cameras: those that an observation must have; the first gives the observation its stamp.
+            history: older frames that an observation must have as well.
+            stages: told how long messages were on their way, and what decoding and synchronising took.
 
         Raises:
             PolicyError: the robot has no such camera.
@@ -33,23 +46,33 @@ class Observer:
         self._node = node
         self._robot = robot
         self.cameras = cameras
-        self._synchroniser = Synchroniser(robot)
+        self._stages = stages or Stages()
+        self._synchroniser = Synchroniser(robot, history=history)
+        self._decoding_ns = 0
         self._arrived = threading.Condition()
-        self._images: dict[str, Image | CompressedImage] = {}
-        self._joints: deque[JointState] = deque(maxlen=256)
+        # With older frames, none that arrives between two observations may be lost.
+        depth = 16 if history is not None and history.frames > 1 else 1
+        self._images: dict[str, deque[Image | CompressedImage]] = {camera: deque(maxlen=depth) for camera in cameras}
+        self._joints: deque[tuple[int, JointState]] = deque(maxlen=256)
+        """(place of the topic in the robot description, message)."""
+        self._merge = JointMerge(robot.names)
+        self._newest_joints_ns = 0
         for camera in cameras:
             if camera not in robot.cameras:
                 raise PolicyError(f"{one_of('Camera', camera, robot.cameras)} The policy needs it; see the robot YAML.")
             topic, compressed = robot.cameras[camera].topic, robot.cameras[camera].transport == "compressed"
             kind, topic = (CompressedImage, f"{topic}/compressed") if compressed else (Image, topic)
             node.listen_to(kind, topic, partial(self._store_image, camera), qos.NEWEST)
-        node.listen_to(JointState, robot.joint_states_topic, self._store_joints, qos.SENSOR)
+        for rank, topic in enumerate(robot.states_topics):
+            node.listen_to(JointState, topic, partial(self._store_joints, rank), qos.SENSOR)
 
     def clear(self) -> None:
         """Forgets everything that arrived."""
         with self._arrived:
-            self._images.clear()
+            for images in self._images.values():
+                images.clear()
             self._joints.clear()
+        self._merge.clear()
         self._synchroniser.clear()
 
     def wait(self, timeout_s: float) -> None:
@@ -62,35 +85,68 @@ class Observer:
         self._take()
         return self._synchroniser.stamp_ns(self.cameras)
 
+    def counts(self) -> dict[str, int]:
+        """Returns what was dropped, by name; see ``Synchroniser.counts``."""
+        return self._synchroniser.counts()
+
     def observe(self, now_ns: int) -> Assembly:
         """Returns the newest observation, or why there is none.
 
         Raises:
             RobotError: an image cannot be decoded.
         """
+        begin_ns, self._decoding_ns = time.monotonic_ns(), 0
         self._take()
-        return self._synchroniser.assemble(self.cameras, now_ns)
+        assembly = self._synchroniser.assemble(self.cameras, now_ns)
+        if assembly.observation is not None:
+            self._stages.add("decode", self._decoding_ns)
+            self._stages.add("synchronise", time.monotonic_ns() - begin_ns - self._decoding_ns)
+        return assembly
+
+    def _decode(self, message: Image | CompressedImage) -> np.ndarray:
+        begin_ns = time.monotonic_ns()
+        image = message_to_rgb(message)
+        self._decoding_ns += time.monotonic_ns() - begin_ns
+        return image
 
     def _store_image(self, camera: str, message: Image | CompressedImage) -> None:
+        self._stages.add("receive", self._node.now_ns() - time_to_ns(message.header.stamp))
         with self._arrived:
-            self._images[camera] = message
+            self._images[camera].append(message)
             if camera == self.cameras[0]:
                 self._arrived.notify_all()
 
-    def _store_joints(self, message: JointState) -> None:
+    def _store_joints(self, rank: int, message: JointState) -> None:
         with self._arrived:
-            self._joints.append(message)
+            self._joints.append((rank, message))
 
     def _take(self) -> None:
         with self._arrived:
-            images, self._images = self._images, {}
+            images = [(camera, image) for camera, waiting in self._images.items() for image in waiting]
+            for waiting in self._images.values():
+                waiting.clear()
             joints, self._joints = self._joints, deque(maxlen=self._joints.maxlen)
-        for camera, image in images.items():
-            self._synchroniser.add_image(camera, time_to_ns(image.header.stamp), partial(message_to_rgb, image))
-        for message in joints:
+        for camera, image in images:
+            self._synchroniser.add_image(camera, time_to_ns(image.header.stamp), partial(self._decode, image))
+        for rank, message in joints:
+            topic = self._robot.states_topics[rank]
             try:
-                sample = joint_state_to_sample(message, self._robot.names)
-                reason = self._synchroniser.add_joints(sample.stamp_ns, sample.positions)
+                reason = self._add_joints(rank, joint_state_to_sample(message, self._robot.names))
             except RobotError as problem:
                 reason = str(problem)
-            self._node.problems.tell(self._robot.joint_states_topic, reason)
+            self._node.problems.tell(topic, reason)
+
+    def _add_joints(self, rank: int, sample: JointSample) -> str:
+        """Hands joints on at once where one topic has them all, else as soon as all topics have told theirs."""
+        if len(self._robot.states_topics) == 1:
+            return self._synchroniser.add_joints(sample.stamp_ns, sample.positions)
+        if sample.stamp_ns < self._newest_joints_ns - self._synchroniser.joints.jump_ns:
+            self._merge.clear()  # Time jumped back.
+            self._newest_joints_ns = 0
+        self._newest_joints_ns = max(self._newest_joints_ns, sample.stamp_ns)
+        values = np.array([list(sample.positions.values())])
+        merged = self._merge.add(rank, sample.stamp_ns, tuple(sample.positions), values)
+        if merged is None:
+            return ""
+        stamp_ns, rows = merged
+        return self._synchroniser.add_joints(stamp_ns, dict(zip(self._robot.names, rows[0].tolist(), strict=True)))

@@ -12,7 +12,7 @@ def load_policy_with_threads(path: str, threads: int) -> Policy:
 
     Args:
         path: policy directory, or the name of one in ``models/``.
-        threads: takes effect at the first load of the process.
+        threads: of one operation.
 
     Raises:
         CheckpointError: there is no such policy, or it is damaged.
@@ -21,5 +21,20 @@ def load_policy_with_threads(path: str, threads: int) -> Policy:
         os.environ[name] = str(threads)
     # Imported here: torch reads these variables when it is loaded.
     from dit_policy_ros.policy.checkpoint import load_policy
+    from dit_policy_ros.policy.threads import limit_threads
 
+    limit_threads(threads)
     return load_policy(path)
+
+
+def joined(policy: Policy, continuity: str) -> Policy:
+    """Returns the policy with its chunks joined by a method; '' returns it as it is.
+
+    Raises:
+        PolicyError: the method is unknown, or not for this policy.
+    """
+    if not continuity:
+        return policy
+    from dit_policy_ros.policy.continuity.methods import continued
+
+    return continued(getattr(policy, "policy", policy), continuity)

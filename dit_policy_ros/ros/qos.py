@@ -25,6 +25,9 @@ COMMAND = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 1)
 """Commands, chunks, contexts and plans."""
 LATCHED = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 1)
 """What a late joiner must still learn: instruction, e-stop, episode, status."""
+STATUS = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 32)
+"""States and events, of which a burst may come and none should be lost. A late joiner that wants the newest only asks
+for a depth of one."""
 DIAGNOSTICS = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 10)
 RECORD = _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 100)
 """Everything a recorder hears, with room for a slow disk."""

@@ -67,7 +67,7 @@ class RecorderNode(ManagedNode):
         self._latched: dict[str, _Heard] = {}
         for topic in recorded_topics(self._robot):
             name = self.resolve_topic_name(topic.name)
-            profile = qos.LATCHED if topic.is_latched else qos.RECORD
+            profile = qos.STATUS if topic.is_burst else qos.LATCHED if topic.is_latched else qos.RECORD
             self.listen_to(topic.type, topic.name, partial(self._store, topic, name), profile, raw=True)
 
     def activate(self) -> None:

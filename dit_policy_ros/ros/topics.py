@@ -8,10 +8,11 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
 from dit_policy_ros.robot import RobotSpec
+from dit_policy_ros.ros.outputs.choice import message_type_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Topic:
     """Message class."""
     is_latched: bool = False
     """Published once and kept for late joiners."""
+    is_burst: bool = False
+    """Latched, and several may come at once, none of which should be lost."""
 
 
 def recorded_topics(robot: RobotSpec) -> tuple[Topic, ...]:
@@ -37,14 +40,17 @@ def recorded_topics(robot: RobotSpec) -> tuple[Topic, ...]:
         Topic("/clock", Clock),
         Topic(robot.joint_states_topic, JointState),
         *cameras,
-        *(Topic(controller.topic, JointTrajectory) for controller in robot.controllers),
+        *(Topic(controller.topic, kind) for controller in robot.controllers if (kind := message_type_of(controller))),
         Topic(robot.instruction_topic, String, is_latched=True),
         Topic("chunk", JointTrajectory),
         Topic("context", CompressedImage),
         Topic("plan", JointTrajectory),
-        Topic("status", String, is_latched=True),
+        Topic("preview", JointTrajectory),
+        Topic("interventions", String),
+        Topic("status", String, is_latched=True, is_burst=True),
         Topic("episode", String, is_latched=True),
         Topic("e_stop", Bool, is_latched=True),
         Topic("enable", Bool),
+        Topic("speed", Float64),
         Topic("/diagnostics", DiagnosticArray),
     )

@@ -1,29 +1,27 @@
 """The only part that moves the robot: turns chunks into trajectories that controllers accept, and watches.
 
-What is sent always ends in a deceleration to rest, so a dead executor or a missing chunk stops the arms by itself.
+What is sent keeps every limit and always ends at rest, so a dead executor or a missing chunk stops the arms by itself.
 Not thread-safe: one lock of the owner guards it. It needs neither torch nor ROS.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from dit_policy_ros.actions.grid import ceil_to_grid, grid_between
-from dit_policy_ros.actions.limits import JointLimits, limit_waypoints
-from dit_policy_ros.actions.resample import resample_chunk
-from dit_policy_ros.actions.stop import stopping_waypoints
-from dit_policy_ros.actions.velocities import waypoint_velocities
+from dit_policy_ros.actions.limits import KINDS, JointLimits
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.runtime.admission import Admission, stale_context
 from dit_policy_ros.runtime.executor_config import ExecutorConfig
+from dit_policy_ros.runtime.guard import Guard
 from dit_policy_ros.runtime.plan import RunningPlan
+from dit_policy_ros.runtime.planner import Planner
 from dit_policy_ros.runtime.watchdog import FeedbackWatch
-from dit_policy_ros.types import NS_PER_S, ActionChunk, Trajectory, nanoseconds, seconds
+from dit_policy_ros.types import ActionChunk, Trajectory, seconds
 
 
 class ExecutorState(Enum):
@@ -57,13 +55,18 @@ class Splice:
     observation_ns: int
     context_ns: int
     seam_jump: np.ndarray
-    """(J,) distance between the new chunk and the running plan at the first new waypoint, before limits."""
+    """(J,) distance between the new chunk and the running plan where it takes over, before limits."""
 
 
 class Executor:
     """One robot's executor."""
 
-    def __init__(self, spec: RobotSpec, config: ExecutorConfig | None = None):
+    def __init__(self, spec: RobotSpec, config: ExecutorConfig | None = None, guards: Sequence[Guard] = ()):
+        """Makes an inactive one.
+
+        Args:
+            guards: rules about whole motions, such as those of ``safety``; asked in this order.
+        """
         self.spec = spec
         self.config = config or ExecutorConfig()
         self.names = spec.names
@@ -73,18 +76,17 @@ class Executor:
         """Newest epoch seen; chunks of older ones are refused."""
         self.refusals: Counter[str] = Counter()
         """Number of refused chunks by kind."""
+        self.interventions: Counter[str] = Counter()
+        """Number of chunks whose motion a guard changed, by the guard's name."""
         self.position_hits = np.zeros(len(self.names), dtype=np.int64)
-        """(J,) waypoints that a position limit clamped."""
+        """(J,) waypoints of chunks outside this limit, and pieces of the motion between them; so for those below."""
         self.velocity_hits = np.zeros(len(self.names), dtype=np.int64)
-        """(J,) waypoints that the speed limit clamped."""
-        self._limits = JointLimits(spec.lower, spec.upper, spec.velocity)
-        self._acceleration = spec.acceleration
+        self.acceleration_hits = np.zeros(len(self.names), dtype=np.int64)
+        self.jerk_hits = np.zeros(len(self.names), dtype=np.int64)
+        limits = JointLimits(spec.lower, spec.upper, spec.velocity, spec.acceleration, spec.jerk)
+        self._planner = Planner(self.names, limits, self.config, guards)
         self._admission = Admission(self.names, spec.velocity, self.config)
         self._columns = tuple([self.names.index(joint) for joint in c.joints] for c in spec.controllers)
-        self._step_ns = nanoseconds(self.config.waypoint_s)
-        # A bridge from a motion towards a position limit may swing past it by 4/27 of speed * duration. A lead of a
-        # fifth of the grid is time enough to come back by the first waypoint.
-        self._lead_ns = max(nanoseconds(self.config.lead_s), self._step_ns // 5, 1)
         self._changes: deque[StateChange] = deque(maxlen=1024)
         self._splices: deque[Splice] = deque(maxlen=1024)
         self._feedback = FeedbackWatch(spec)
@@ -129,7 +131,7 @@ class Executor:
             One trajectory per controller, in the robot's order, with the same instants; none if nothing is new.
         """
         # A system clock is set back a little now and then; that harms nothing.
-        jumped_back = self._last_tick_ns is not None and now_ns < self._last_tick_ns - self._step_ns
+        jumped_back = self._last_tick_ns is not None and now_ns < self._last_tick_ns - self._planner.step_ns
         self._last_tick_ns = now_ns
         self._feedback.watch(steady_ns)
         if self.state is ExecutorState.INACTIVE:
@@ -154,9 +156,10 @@ class Executor:
         """
         if self._running is None:
             return None
-        plan = self._running
+        step_ns = self._planner.step_ns
+        start_ns, positions = self._running.sampled(step_ns)
         provenance = (self._provenance.observation_ns, self._provenance.context_ns) if self._provenance else (0, 0)
-        return ActionChunk(self.names, plan.start_ns, plan.step_ns, plan.positions, *provenance, max(self.epoch, 0))
+        return ActionChunk(self.names, start_ns, step_ns, positions, *provenance, max(self.epoch, 0))
 
     def reference(self, now_ns: int) -> np.ndarray | None:
         """Returns where the controllers were told to be now, (J,); None before the first command."""
@@ -206,62 +209,28 @@ class Executor:
 
     def _splice(self, chunk: ActionChunk, now_ns: int) -> tuple[Trajectory, ...]:
         """Follows the running plan until the chunk begins, the chunk to its end, and then decelerates."""
-        times_ns = grid_between(self._first_waypoint_ns(now_ns), chunk.end_ns, self._step_ns)
-        new = times_ns >= chunk.start_ns
         reason = stale_context(chunk.context_ns, now_ns, self.config)
-        reason = reason or ("" if new.any() else "stale chunk: it passed while it waited")
-        if reason:
-            self.refusals[reason.partition(":")[0]] += 1
+        running = self._running or RunningPlan.at_rest(now_ns, self._planner.step_ns, self._feedback.positions)
+        planned = None if reason else self._planner.follow(running, chunk, now_ns)
+        if planned is not None and planned.hits is not None:
+            for kind in KINDS:
+                getattr(self, f"{kind}_hits")[:] += planned.hits[kind]
+        if planned is None or planned.plan is None:
+            self.refusals[(reason or planned.reason).partition(":")[0]] += 1
             return self._watch_motion(now_ns)
-        if self._running is None:
-            self._running = RunningPlan.at_rest(now_ns, self._step_ns, self._feedback.positions)
-        old = self._running.states_at(times_ns)[0]
-        wanted = np.where(new[:, None], 0.0, old)
-        wanted[new] = resample_chunk(chunk, times_ns[new], self.config.resampling)
-        seam = int(np.argmax(new))
-        self._splices.append(Splice(now_ns, chunk.observation_ns, chunk.context_ns, np.abs(wanted[seam] - old[seam])))
-        start = self._running.state_at(now_ns)[0]
-        limited = limit_waypoints(self._limits, now_ns, start, times_ns, wanted)
-        self.position_hits += limited.position_hits
-        self.velocity_hits += limited.velocity_hits
-        times_ns, positions = self._with_stop(now_ns, start, times_ns, limited.positions)
-        self._provenance, self._chunk_end_ns = chunk, chunk.end_ns
-        self._enter(ExecutorState.MOVING, "chunk", now_ns)
-        return self._send(now_ns, start, times_ns, positions)
-
-    def _with_stop(
-        self, now_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Appends the way to rest from the end of a series of waypoints."""
-        end_ns = int(times_ns[-1])
-        before, before_ns = (positions[-2], int(times_ns[-2])) if len(positions) > 1 else (start, now_ns)
-        velocity = (positions[-1] - before) * (NS_PER_S / (end_ns - before_ns))
-        tail_ns, tail = stopping_waypoints(
-            end_ns,
-            positions[-1],
-            velocity,
-            self._acceleration,
-            self._limits.lower,
-            self._limits.upper,
-            end_ns + self._step_ns,
-            self._step_ns,
-        )
-        return np.concatenate((times_ns, tail_ns)), np.concatenate((positions, tail))
+        if planned.reason:
+            self.interventions[planned.reason.partition(":")[0]] += 1
+        self._splices.append(Splice(now_ns, chunk.observation_ns, chunk.context_ns, planned.seam_jump))
+        self._provenance, self._chunk_end_ns = chunk, planned.chunk_end_ns
+        self._enter(ExecutorState.MOVING, planned.reason or "chunk", now_ns)
+        return self._send(planned.plan, now_ns)
 
     def _stop(self, now_ns: int) -> tuple[Trajectory, ...]:
-        """Decelerates from the present motion."""
+        """Decelerates from the present motion; what decelerates already is sent again."""
         if self._running is None:
             return ()
-        position, velocity = self._running.state_at(now_ns)
-        # Inside a cubic segment the speed may pass the limit that its waypoints keep.
-        velocity = np.clip(velocity, -self._limits.velocity, self._limits.velocity)
-        limits = self._limits.including(self._running.positions[-1])
-        first_ns = self._first_waypoint_ns(now_ns)
-        times_ns, positions = stopping_waypoints(
-            now_ns, position, velocity, self._acceleration, limits.lower, limits.upper, first_ns, self._step_ns
-        )
-        positions = limit_waypoints(limits, now_ns, position, times_ns, positions).positions
-        return self._send(now_ns, position, times_ns, positions)
+        is_stopping = self.state is ExecutorState.STOPPING
+        return self._send(self._running if is_stopping else self._planner.stop(self._running, now_ns), now_ns)
 
     def _start_anew(self, now_ns: int) -> tuple[Trajectory, ...]:
         """After the clock jumped back, what was sent means other instants, and the arms may be anywhere."""
@@ -276,7 +245,7 @@ class Executor:
         if self._feedback.positions is None or self._feedback.stamp_ns > now_ns:
             return ()
         self._hold_owed = False
-        self._running = RunningPlan.at_rest(now_ns, self._step_ns, self._feedback.positions)
+        self._running = RunningPlan.at_rest(now_ns, self._planner.step_ns, self._feedback.positions)
         return self._stop(now_ns)
 
     def _fault(self, reason: str, now_ns: int) -> tuple[Trajectory, ...]:
@@ -289,9 +258,10 @@ class Executor:
         return self._watch_motion(now_ns)
 
     def _watch_motion(self, now_ns: int) -> tuple[Trajectory, ...]:
-        """Watches the context and the end of the plan while moving, and coming to rest while stopping."""
+        """Watches context, joints and the end of the plan while moving, and coming to rest while stopping."""
         if self.state is ExecutorState.MOVING:
             reason = stale_context(self._provenance.context_ns, now_ns, self.config)
+            reason = reason or self._feedback.off_track(self._running.state_at(self._feedback.stamp_ns)[0])
             if reason:
                 return self._fault(reason, now_ns)
             if now_ns > self._chunk_end_ns:
@@ -302,20 +272,17 @@ class Executor:
             self._enter(ExecutorState.HOLDING, self.reason, now_ns)
         return ()
 
-    def _send(
-        self, now_ns: int, start: np.ndarray, times_ns: np.ndarray, positions: np.ndarray
-    ) -> tuple[Trajectory, ...]:
-        """Makes these waypoints the plan, and encodes them for each controller with the same instants."""
-        velocities = waypoint_velocities(now_ns, start, times_ns, positions)
-        history_ns = nanoseconds(self.config.history_s)
-        self._running = self._running.continued(now_ns, times_ns, positions, velocities, history_ns)
+    def _send(self, plan: RunningPlan, now_ns: int) -> tuple[Trajectory, ...]:
+        """Makes this the plan, and encodes what lies ahead for each controller with the same instants."""
+        self._running = plan
+        ahead = plan.times_ns > now_ns
+        if not ahead.any():
+            return ()
+        times_ns, positions, velocities = plan.times_ns[ahead], plan.positions[ahead], plan.velocities[ahead]
         return tuple(
             Trajectory(controller.joints, times_ns, positions[:, columns], velocities[:, columns])
             for controller, columns in zip(self.spec.controllers, self._columns, strict=True)
         )
-
-    def _first_waypoint_ns(self, now_ns: int) -> int:
-        return ceil_to_grid(now_ns + self._lead_ns, self._step_ns)
 
     def _enter(self, state: ExecutorState, reason: str, now_ns: int) -> None:
         # A reason's detail after the colon, such as an age, changes all the time.

@@ -12,7 +12,8 @@ class LatencyWindow:
 
     def __init__(self, size: int = 50):
         self._durations_ns: deque[int] = deque(maxlen=size)
-        self._warmed_up = False
+        self.warm_up_ns: int | None = None
+        """What the first run took."""
 
     def __len__(self) -> int:
         """Number of durations in the window."""
@@ -20,9 +21,10 @@ class LatencyWindow:
 
     def add(self, duration_ns: int) -> None:
         """Notes one run."""
-        if self._warmed_up:
+        if self.warm_up_ns is None:
+            self.warm_up_ns = duration_ns
+        else:
             self._durations_ns.append(duration_ns)
-        self._warmed_up = True
 
     def percentile_ns(self, percent: float) -> int | None:
         """Returns the smallest noted duration that ``percent`` of the window does not exceed; None while empty."""
@@ -39,3 +41,8 @@ class LatencyWindow:
     def p95_ns(self) -> int | None:
         """95th percentile; None while empty."""
         return self.percentile_ns(95.0)
+
+    @property
+    def p99_ns(self) -> int | None:
+        """99th percentile; None while empty."""
+        return self.percentile_ns(99.0)

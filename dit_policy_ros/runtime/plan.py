@@ -1,4 +1,4 @@
-"""What the controllers were told to do, on the absolute waypoint grid, with a little of the past."""
+"""What the controllers were told to do, with a little of the past."""
 
 from __future__ import annotations
 
@@ -6,49 +6,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dit_policy_ros.actions.grid import floor_to_grid
-from dit_policy_ros.actions.resample import hermite, hermite_velocity
-from dit_policy_ros.types import NS_PER_S
-
-
-@dataclass(frozen=True)
-class Bridge:
-    """The cubic from where the arms were when a plan began, between two instants of the grid, to its first waypoint."""
-
-    start_ns: int
-    end_ns: int
-    ends: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    """Position and velocity at the start, position and velocity at the end, (J,) each."""
-
-    def states_at(self, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns positions and velocities at instants on the bridge, (N, J) each."""
-        interval_ns = self.end_ns - self.start_ns
-        w = ((times_ns - self.start_ns) / interval_ns)[:, None]
-        interval_s = interval_ns / NS_PER_S
-        return hermite(w, interval_s, *self.ends), hermite_velocity(w, interval_s, *self.ends)
+from dit_policy_ros.actions.grid import ceil_to_grid, floor_to_grid
+from dit_policy_ros.actions.motion import Motion, reaches
+from dit_policy_ros.types import NS_PER_S, nanoseconds
 
 
 @dataclass(frozen=True)
 class RunningPlan:
-    """Waypoints at ``start_ns + k * step_ns``, joined by cubics; before the first and after the last the arms rest."""
+    """Knots joined by cubics, as controllers join waypoints; before the first and after the last the arms rest."""
 
-    start_ns: int
-    step_ns: int
+    times_ns: np.ndarray
+    """(K,) int64, strictly increasing."""
     positions: np.ndarray
     """(K, J) float64."""
     velocities: np.ndarray
     """(K, J) float64."""
-    bridge: Bridge | None = None
 
     @classmethod
     def at_rest(cls, now_ns: int, step_ns: int, position: np.ndarray) -> RunningPlan:
         """Returns the plan that holds ``position``, (J,)."""
-        return cls(floor_to_grid(now_ns, step_ns), step_ns, position[None].copy(), np.zeros((1, len(position))))
+        times_ns = np.array([floor_to_grid(now_ns, step_ns)], dtype=np.int64)
+        return cls(times_ns, position[None].copy(), np.zeros((1, len(position))))
+
+    @property
+    def start_ns(self) -> int:
+        """Instant of the first knot."""
+        return int(self.times_ns[0])
 
     @property
     def end_ns(self) -> int:
-        """Instant of the last waypoint."""
-        return self.start_ns + (len(self.positions) - 1) * self.step_ns
+        """Instant of the last knot, from which on the arms rest."""
+        return int(self.times_ns[-1])
 
     def state_at(self, time_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns positions and velocities at one instant, (J,) each."""
@@ -57,43 +45,71 @@ class RunningPlan:
 
     def states_at(self, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns positions and velocities at instants, (N, J) each."""
-        if len(self.positions) == 1:
-            positions = np.repeat(self.positions, len(times_ns), axis=0)
-            return positions, np.zeros_like(positions)
-        since_ns = np.clip(times_ns, self.start_ns, self.end_ns) - self.start_ns
-        k = np.minimum(since_ns // self.step_ns, len(self.positions) - 2)
-        w = (since_ns / self.step_ns - k)[:, None]
-        segment = (self.positions[k], self.velocities[k], self.positions[k + 1], self.velocities[k + 1])
-        step_s = self.step_ns / NS_PER_S
-        moving = ((times_ns >= self.start_ns) & (times_ns < self.end_ns))[:, None]
-        positions = hermite(w, step_s, *segment)
-        velocities = np.where(moving, hermite_velocity(w, step_s, *segment), 0.0)
-        if self.bridge is not None:
-            bridged = (times_ns >= self.bridge.start_ns) & (times_ns < self.bridge.end_ns)
-            positions[bridged], velocities[bridged] = self.bridge.states_at(times_ns[bridged])
-        return positions, velocities
+        return self._derivatives_at(times_ns)[:2]
 
-    def continued(
-        self, now_ns: int, times_ns: np.ndarray, positions: np.ndarray, velocities: np.ndarray, history_ns: int
-    ) -> RunningPlan:
-        """Returns the plan that was this one until now, then goes through the given waypoints, and rests.
+    def motion_at(self, times_ns: np.ndarray, step_ns: int) -> Motion:
+        """Returns positions, velocities and accelerations at instants that are ``step_ns`` apart."""
+        return Motion(step_ns / NS_PER_S, *self._derivatives_at(times_ns))
+
+    def follows_grid(self, first_ns: int, step_ns: int) -> bool:
+        """Whether all knots from an instant on lie whole steps behind it."""
+        return not ((self.times_ns[self.times_ns >= first_ns] - first_ns) % step_ns).any()
+
+    def reach(self, from_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lowest and the highest position from an instant on, (J,) each."""
+        ahead_ns = self.times_ns[self.times_ns > from_ns]
+        instants_ns = np.concatenate(([from_ns], ahead_ns))
+        position, velocity, acceleration = self._derivatives_at(instants_ns)
+        if not len(ahead_ns):
+            return position[0], position[0]
+        lengths_s = (np.diff(instants_ns) / NS_PER_S)[:, None]
+        jerk = np.diff(acceleration, axis=0) / lengths_s
+        lowest, highest = reaches(lengths_s, position[:-1], velocity[:-1], acceleration[:-1], jerk)
+        return lowest.min(axis=0), highest.max(axis=0)
+
+    def continued(self, first_ns: int, motion: Motion, since_ns: int) -> RunningPlan:
+        """Returns the plan that is this one up to an instant, and then a motion.
 
         Args:
-            times_ns: (K,) consecutive instants of the grid after ``now_ns``.
-            positions: (K, J).
-            velocities: (K, J).
-            history_ns: how much of the past is kept.
+            first_ns: the instant of the motion's first knot, in which it has the state of this plan.
+            motion: from there through rest.
+            since_ns: what lies before this may be forgotten.
         """
-        here_ns = floor_to_grid(now_ns, self.step_ns)
-        start_ns = max(min(self.start_ns, here_ns), here_ns - floor_to_grid(history_ns, self.step_ns))
-        past, past_velocities = self.states_at(np.arange(start_ns, here_ns + 1, self.step_ns, dtype=np.int64))
-        bridge = Bridge(now_ns, int(times_ns[0]), (*self.state_at(now_ns), positions[0], velocities[0]))
-        # Instants of the grid between now and the first waypoint lie on the bridge.
-        gap, gap_velocities = bridge.states_at(np.arange(here_ns + self.step_ns, bridge.end_ns, self.step_ns))
+        past = (self.times_ns > since_ns) & (self.times_ns < first_ns)
+        times_ns, positions, velocities = (values[past] for values in (self.times_ns, self.positions, self.velocities))
+        if self.start_ns <= since_ns < first_ns:
+            position, velocity = self.state_at(since_ns)
+            times_ns = np.concatenate(([since_ns], times_ns))
+            positions, velocities = np.vstack((position, positions)), np.vstack((velocity, velocities))
+        step_ns = nanoseconds(motion.step_s)
         return RunningPlan(
-            start_ns,
-            self.step_ns,
-            np.concatenate((past, gap, positions)),
-            np.concatenate((past_velocities, gap_velocities, velocities)),
-            bridge,
+            np.concatenate((times_ns, first_ns + step_ns * np.arange(len(motion), dtype=np.int64))),
+            np.concatenate((positions, motion.positions)),
+            np.concatenate((velocities, motion.velocities)),
         )
+
+    def sampled(self, step_ns: int) -> tuple[int, np.ndarray]:
+        """Returns the plan's positions on the grid of multiples of ``step_ns``: the first instant, and (N, J)."""
+        first_ns, last_ns = ceil_to_grid(self.start_ns, step_ns), ceil_to_grid(self.end_ns, step_ns)
+        return first_ns, self.states_at(np.arange(first_ns, last_ns + 1, step_ns, dtype=np.int64))[0]
+
+    def _derivatives_at(self, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns positions, velocities and accelerations, (N, J) each."""
+        if len(self.positions) == 1:
+            positions = np.repeat(self.positions, len(times_ns), axis=0)
+            return positions, np.zeros_like(positions), np.zeros_like(positions)
+        k = np.clip(np.searchsorted(self.times_ns, times_ns, side="right") - 1, 0, len(self.times_ns) - 2)
+        length_s = ((self.times_ns[k + 1] - self.times_ns[k]) / NS_PER_S)[:, None]
+        begin, end, v0, v1 = self.positions[k], self.positions[k + 1], self.velocities[k], self.velocities[k + 1]
+        slope = (end - begin) / length_s
+        acceleration = (6.0 * slope - 4.0 * v0 - 2.0 * v1) / length_s
+        jerk = 6.0 * (v0 + v1 - 2.0 * slope) / length_s**2
+        t = ((np.clip(times_ns, self.start_ns, self.end_ns) - self.times_ns[k]) / NS_PER_S)[:, None]
+        positions = begin + t * (v0 + t * (acceleration / 2.0 + t * jerk / 6.0))
+        velocities = v0 + t * (acceleration + t * jerk / 2.0)
+        accelerations = acceleration + t * jerk
+        early, late = times_ns < self.start_ns, times_ns >= self.end_ns
+        positions[early], positions[late] = self.positions[0], self.positions[-1]
+        resting = early | late
+        velocities[resting] = accelerations[resting] = 0.0
+        return positions, velocities, accelerations

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dit_policy_ros.types import Context, nanoseconds
+from dit_policy_ros.types import Context, nanoseconds, seconds
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """How eagerly the two loops run."""
 
-    execution_horizon_s: float = 0.2
-    """A new chunk is planned this long after the observation of the last one, [s]."""
+    execution_horizon_s: float = 0.0
+    """A new chunk is planned this long after the observation of the last one, [s]; 0: two thirds of a chunk."""
     encode_period_s: float = 0.0
     """Least time between the starts of two encodes, [s]; 0: as soon as the last ended."""
     first_delay_s: float = 0.1
@@ -27,6 +27,17 @@ class ScheduleConfig:
     """The committed prefix is never longer, in steps of the policy."""
     clock_jump_s: float = 1.0
     """An observation this much older than the last used one means that time jumped back, [s]."""
+
+
+def fitted(config: ScheduleConfig, chunk_ns: int) -> ScheduleConfig:
+    """Returns the configuration with its execution horizon resolved for chunks of this length.
+
+    Two thirds leave the last third for inference and its delays. Chunks are joined as seldom as that allows: what
+    follows from one draw of noise is smoother than what follows from two.
+    """
+    if config.execution_horizon_s > 0.0:
+        return config
+    return replace(config, execution_horizon_s=seconds(chunk_ns * 2 // 3))
 
 
 @dataclass(frozen=True)
@@ -84,22 +95,28 @@ def ended(state: LoopState) -> LoopState:
     return replace(state, running=False)
 
 
-def commit_steps(delay_ns: int | None, step_ns: int, multiple: int, config: ScheduleConfig) -> int:
+def commit_steps(delay_ns: int | None, step_ns: int, multiple: int, config: ScheduleConfig, warm_up_ns: int = 0) -> int:
     """Returns how many leading actions of the next chunk are executed before it can take effect.
 
     Args:
         delay_ns: 95th percentile of the time from an observation to its chunk; None before the first.
+        warm_up_ns: what the first chunk took; a bound only until another was measured.
         step_ns: the policy's step.
         multiple: the policy takes prefixes of a multiple of this length only.
     """
-    delay_ns = nanoseconds(config.first_delay_s) if delay_ns is None else delay_ns
+    delay_ns = max(nanoseconds(config.first_delay_s), warm_up_ns) if delay_ns is None else delay_ns
     steps = -(-(delay_ns + nanoseconds(config.delay_margin_s)) // step_ns)
     steps = min(max(steps, config.commit_min_steps), config.commit_max_steps)
     up = -(-steps // multiple) * multiple
     return up if up <= config.commit_max_steps else config.commit_max_steps // multiple * multiple
 
 
+def jumped_back(state: LoopState, config: ScheduleConfig, observation_ns: int) -> bool:
+    """Whether an observation is so much older than the last used one that time must have begun anew."""
+    return state.observation_ns is not None and observation_ns < state.observation_ns - nanoseconds(config.clock_jump_s)
+
+
 def _is_newer(state: LoopState, config: ScheduleConfig, observation_ns: int) -> bool:
     if state.observation_ns is None or observation_ns > state.observation_ns:
         return True
-    return observation_ns < state.observation_ns - nanoseconds(config.clock_jump_s)
+    return jumped_back(state, config, observation_ns)

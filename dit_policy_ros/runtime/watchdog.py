@@ -25,6 +25,7 @@ class FeedbackWatch:
         """'' or what was wrong with the newest message."""
         self._names = spec.names
         self._max_age_s = spec.joint_states_max_age_s
+        self._tracking = np.array([joint.tracking_error or np.inf for joint in spec.joints])
         self._is_new = False
         self._seen_steady_ns: int | None = None
 
@@ -52,3 +53,15 @@ class FeedbackWatch:
         age_s = seconds(steady_ns - self._seen_steady_ns)
         stale = f"joint states stale: none for {age_s:.3f} s (limit {self._max_age_s:g} s)"
         self.fault = self.invalid or (stale if age_s > self._max_age_s else "")
+
+    def off_track(self, reference: np.ndarray) -> str:
+        """Returns '' or which joint is too far from where it was told to be when it was measured, (J,)."""
+        error = np.abs(self.positions - reference)
+        worst = int(np.argmax(error - self._tracking))
+        # What cannot be compared is off track.
+        if error[worst] <= self._tracking[worst]:
+            return ""
+        return (
+            f"tracking error: {self._names[worst]} is {error[worst]:.3f} from its command "
+            f"(limit {self._tracking[worst]:g})"
+        )

@@ -34,6 +34,8 @@ class TrainConfig:
     """The slow camera's image is up to this much older than the fast ones."""
     largest_commitment: int = 4
     """Most committed tokens."""
+    blind_share: float = 0.0
+    """Share of the samples whose fast cameras are hidden."""
     state_noise: float = 0.02
     """Spread of the noise on normalised proprioception."""
     brightness: float = 0.15

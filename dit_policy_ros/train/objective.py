@@ -33,13 +33,14 @@ class Losses:
 class Objective(nn.Module):
     """Network and auxiliary heads; the heads are used in training only."""
 
-    def __init__(self, network: DualSystem, flow_samples: int, phrase_groups: int) -> None:
+    def __init__(self, network: DualSystem, flow_samples: int, phrase_groups: int, blind_share: float = 0.0) -> None:
         super().__init__()
         self.network = network
         self.phrase_head = nn.Linear(network.config.condition, phrase_groups)
         self.grasp_head = nn.Linear(network.config.width, network.config.joints)
         self.place_head = nn.Linear(network.config.width, PLACE_WIDTH)
         self._flow_samples = flow_samples
+        self._blind_share = blind_share
 
     def forward(self, lesson: Lesson, generator: torch.Generator) -> Losses:
         """Draws noises and flow times, and returns the losses."""
@@ -55,7 +56,7 @@ class Objective(nn.Module):
 
     def _act_losses(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         slow = self.network.encode(batch.slow_image, batch.hashed)
-        fast = self.network.look(slow, batch.fast_images, batch.state, batch.age_s)
+        fast = self._blinded(self.network.look(slow, batch.fast_images, batch.state, batch.age_s), generator)
         actions, committed = self._repeat(batch.actions), self._repeat(batch.committed)
         noise = torch.randn(actions.shape, generator=generator).to(actions.device)
         t = torch.rand(len(actions), generator=generator).to(actions.device)
@@ -68,6 +69,14 @@ class Objective(nn.Module):
         miss = (self.grasp_head(slow.summary).float() - batch.grasp).square() * batch.grasp_known
         grasp = miss.sum() / batch.grasp_known.sum().clamp(min=1)
         return flow, grasp
+
+    def _blinded(self, fast: FastFeatures, generator: torch.Generator) -> FastFeatures:
+        """Hides the fast cameras of some samples, so that where to go is learned from the slow system."""
+        views = 2 * self.network.config.fast_cameras
+        hidden = torch.rand(len(fast.tokens), generator=generator) < self._blind_share
+        seen = torch.ones(fast.tokens.shape[:2])
+        seen[hidden, :views] = 0.0
+        return FastFeatures(fast.tokens * seen[..., None].to(fast.tokens), fast.condition)
 
     def _scene_losses(self, scenes: SceneBatch) -> tuple[Tensor, Tensor]:
         slow = self.network.encode(scenes.images, scenes.hashed)

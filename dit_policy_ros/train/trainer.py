@@ -52,7 +52,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 def start_run(config: TrainConfig, seed: int) -> RunState:
     """Returns the state of a run that has not begun."""
     torch.manual_seed(seed)
-    objective = Objective(DualSystem(config.network), config.flow_samples, config.phrase_groups)
+    objective = Objective(DualSystem(config.network), config.flow_samples, config.phrase_groups, config.blind_share)
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit_policy_ros.actions.splice import ahead, committed_prefix
+from dit_policy_ros.actions.splice import ahead, committed_prefix, with_pending
 from dit_policy_ros.types import ActionChunk
 
 STEP = 20_000_000
@@ -52,3 +52,22 @@ def test_no_prefix_of_nothing_or_of_the_unremembered_past():
     assert committed_prefix(None, 0, STEP, 4) is None
     assert committed_prefix(plan, plan.start_ns, STEP, 0) is None
     assert committed_prefix(plan, plan.start_ns - 1, STEP, 4) is None
+
+
+def test_a_chunk_that_was_handed_over_counts_as_planned():
+    plan = chunk(10)
+    from_ns = plan.start_ns + 4 * STEP
+    new = ActionChunk(("b", "a"), plan.start_ns + 2 * STEP, STEP, np.full((20, 2), [7.0, 8.0]), 9, 9, 9)
+    expected = with_pending(plan, new, from_ns)
+    np.testing.assert_array_equal(expected.actions[:4, ::-1], plan.actions[:4])
+    np.testing.assert_array_equal(expected.actions[4:], np.full((18, 2), [7.0, 8.0]))
+    assert (expected.start_ns, expected.end_ns, expected.names) == (plan.start_ns, new.end_ns, ("b", "a"))
+    assert with_pending(None, new, from_ns) is new
+
+
+def test_a_chunk_on_another_grid_is_sampled_on_the_plan_s():
+    plan = chunk(10)
+    new = ActionChunk(plan.names, plan.start_ns + STEP // 2, STEP, np.arange(40.0).reshape(20, 2))
+    expected = with_pending(plan, new, new.start_ns)
+    np.testing.assert_array_equal(expected.actions[0], plan.actions[0])
+    np.testing.assert_allclose(expected.actions[1], [1.0, 2.0], atol=1e-9)

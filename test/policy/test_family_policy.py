@@ -1,7 +1,9 @@
 """Every shipped description in config/families, loaded and stepped with a tiny random checkpoint."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,14 +21,20 @@ from tiny_families import (
 )
 from tiny_models import save_siglip
 
+sys.path.insert(0, str(Path(__file__).parent / "families"))
+from family_checks import no_calls
+
 from dit_policy_ros.actions.rotation import matrix_from_rot6d
 from dit_policy_ros.errors import CheckpointError, DitPolicyError, PolicyError, RobotError
+from dit_policy_ros.policy.bindings.rdt2_fm import side_by_side
+from dit_policy_ros.policy.caching.family import CacheOptions
 from dit_policy_ros.policy.checkpoint import load_policy
 from dit_policy_ros.policy.encoders.language import LanguageFile
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.types import ActionChunk, Context, Observation
 
 pytest.importorskip("transformers")
+pytest.importorskip("diffusers")
 shipped = pytest.mark.parametrize("name", SHIPPED)
 
 
@@ -104,7 +112,8 @@ def test_instruction_image_and_state_matter(policies, name):
     observation = observe(policy)
     base = policy.act(observation, policy.encode(observation, WORDS, epoch=5)).actions
     seen = policy.encode(replace(observation, images=observe(policy, seed=7).images), WORDS, epoch=6)
-    assert np.abs(policy.act(observation, seen).actions - base).max() > 1e-6
+    changed = np.abs(policy.act(observation, seen).actions - base).max()
+    assert changed > 1e-6 if policy.slow_cameras else changed == 0.0
     moved = replace(observation, positions={n: v + 0.05 for n, v in observation.positions.items()})
     assert np.abs(policy.act(moved, policy.encode(observation, WORDS, epoch=7)).actions - base).max() > 1e-6
 
@@ -205,9 +214,106 @@ def test_steps_and_guidance_are_read(edited):
     assert len(calls) == 2
 
 
+ENCODERS = ("language", "vision", "model", "latents", "frames.vision", "history.vision")
+"""Where bindings keep what looks at images and words."""
+INSIDE = ("static_resnet", "gripper_resnet", "perceiver", "obs_encoder", "y_embedder", "net.goal_emb", "net.tok_emb")
+"""Parts of networks that belong to the slow system."""
+
+
+@shipped
+def test_acting_runs_nothing_of_the_slow_system(policies, name):
+    policy = policies[name]
+    observation = observe(policy)
+    context = policy.encode(observation, WORDS, epoch=11)
+    modules = []
+    for path in ENCODERS:
+        encoder = _at(policy.binding, path)
+        for holder in (encoder, _at(encoder, "model"), _at(encoder, "dino.model"), _at(encoder, "siglip.model")):
+            modules += [holder] if isinstance(holder, torch.nn.Module) else []
+    modules += [part for part in (_at(policy.binding.network, path) for path in INSIDE) if part is not None]
+    assert modules or not policy.slow_cameras or name.startswith("rdt2")
+    with no_calls(*modules):
+        policy.act(observation, context)
+        policy.act(replace(observation, stamp_ns=observation.stamp_ns + policy.step_ns), context)
+
+
+CACHED = ("rdt_aloha", "gr00t_n16_openarm", "lerobot_dual_franka", "uwm_openarm", "mdt_dual_franka")
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_sub_blocks_are_skipped_between_the_steps_that_a_cache_computes(edited, policies, name):
+    observation = observe(policies[name])
+    policy = load_policy(edited(name, cache={"interval": 2, "warmup": 1, "order": 0}))
+    assert len(policy.sub_blocks) >= 4
+    calls = []
+    for block in policy.sub_blocks:  # what is inside runs only where the sub-block does
+        inner = next(module for module in block.modules() if isinstance(module, torch.nn.Linear))
+        inner.register_forward_hook(lambda *_: calls.append(1))
+
+    def actions_and_calls(policy, epoch):
+        calls.clear()
+        return policy.act(observation, policy.encode(observation, WORDS, epoch=epoch)).actions, len(calls)
+
+    rough, some = actions_and_calls(policy, 14)
+    again, _ = actions_and_calls(policy, 15)
+    np.testing.assert_allclose(again, rough, atol=1e-6)  # a chunk leaves nothing behind for the next
+    assert not any("forward" in vars(block) for block in policy.sub_blocks)
+    policy.config = replace(policy.config, cache=CacheOptions(interval=1))
+    exact, every = actions_and_calls(policy, 16)
+    assert 0 < some < every
+    plain, _ = actions_and_calls(policies[name], 16)
+    np.testing.assert_allclose(exact, plain, atol=1e-6)
+    assert np.isfinite(rough).all()
+
+
+def _at(owner, path):
+    for step in path.split("."):
+        owner = getattr(owner, step, None)
+    return owner
+
+
+def test_the_halves_of_a_condition_of_uwm_add_up(policies):
+    network = policies["uwm_openarm"].binding.network
+    vector = torch.randn(1, network.config.condition_width, generator=torch.Generator().manual_seed(0))
+    whole = network.encode(vector)
+    halves = network.encode(vector[:, :30]) + network.encode(vector[:, 30:], 30, bias=False)
+    torch.testing.assert_close(halves.head, whole.head)
+    torch.testing.assert_close(halves.modulations, whole.modulations)
+
+
+def test_two_views_lie_side_by_side():
+    left, right = (np.full((20, 30, 3), value, dtype=np.uint8) for value in (10, 200))
+    wide = side_by_side([left, right])
+    assert wide.shape == (384, 768, 3)
+    assert (wide[:, :384] == 10).all()
+    assert (wide[:, 384:] == 200).all()
+
+
+def test_the_normaliser_of_a_checkpoint_is_that_of_the_channels(policies):
+    policy = policies["diffusion_policy_aloha"]
+    scaling = policy.binding.network.normalizer["params_dict"]["action"]
+    measured, values = np.zeros(14), np.linspace(-0.1, 0.1, 14)[None]
+    expected = values * scaling.scale.numpy() + scaling.offset.numpy()
+    np.testing.assert_allclose(policy.config.actions.to_network(values, measured), expected.clip(-1, 1), atol=1e-6)
+
+
+def test_older_states_take_part_where_the_checkpoint_sees_them(policies):
+    for name in ("diffusion_policy_aloha", "uwm_openarm"):
+        policy = policies[name]
+        first, second = observe(policy), observe(policy, stamp_ns=1_040_000_000)
+        moved = replace(first, positions={n: v + 0.05 for n, v in first.positions.items()})
+        chunks = []
+        for epoch, older in ((12, first), (13, moved)):
+            context = policy.encode(first, WORDS, epoch=epoch)
+            policy.act(older, context)
+            chunks.append(policy.act(second, context).actions)
+        assert np.abs(chunks[0] - chunks[1]).max() > 1e-6, name
+
+
 REFUSED = [
     ("rdt_aloha", {"family": "h_rdt"}, CheckpointError, "of the family 'rdt', but 'h_rdt'"),
-    ("rdt_aloha", {"family": "pad"}, CheckpointError, "Family 'pad' does not exist"),
+    ("rdt_aloha", {"family": "wind"}, CheckpointError, "Family 'wind' does not exist"),
+    ("rdt_aloha", {"family": "pad"}, CheckpointError, "of the family 'rdt', but 'pad'"),
     ("rdt_aloha", {"cameras": ["top"]}, CheckpointError, "8 image tokens; this checkpoint takes 24"),
     ("rdt_aloha", {"cameras": ["behind"]}, RobotError, "'behind' does not exist"),
     ("rdt_aloha", {"frames": 0}, CheckpointError, "frames is '0'"),
@@ -226,6 +332,30 @@ REFUSED = [
     ("cogact_dual_franka", {"states": {"space": "joints"}}, CheckpointError, "no proprioception"),
     ("cogact_dual_franka", {"steps": 30}, PolicyError, "30"),
     ("gr00t_n16_openarm", {"embodiment": 12}, CheckpointError, "Embodiment 12"),
+    ("rdt2_fm_dual_franka", {"encoders": {}}, CheckpointError, "needs a vision_language encoder"),
+    (
+        "mode_dual_franka",
+        {"cameras": ["top"]},
+        CheckpointError,
+        "image encoders static_resnet, gripper_resnet; cameras",
+    ),
+    ("mode_dual_franka", {"encoders__pixels__colours": "grey"}, CheckpointError, "Colours 'grey' does not exist"),
+    ("mode_dual_franka", {"encoders__pixels__size": [0, 4]}, CheckpointError, r"size is '\[0, 4\]'"),
+    ("mdt_dual_franka", {"states": {"space": "joints"}}, CheckpointError, "'mdt' sees no proprioception"),
+    ("mdtv_dual_franka", {"encoders__vision": {"clip": "encoders/nowhere"}}, CheckpointError, "not a model directory"),
+    ("uwm_openarm", {"cameras": ["top", "left_wrist"]}, CheckpointError, "condition of images, states and text is 58"),
+    ("uwm_openarm", {"frames": 3}, CheckpointError, "sees 2 frames; 'frames' is 3"),
+    ("pad_dual_franka", {"cameras": ["top", "left_wrist"]}, CheckpointError, "PAD sees one camera"),
+    ("pad_dual_franka", {"encoders__latents__size": [64, 64]}, CheckpointError, "row of image tokens is 16 wide"),
+    ("pad_dual_franka", {"encoders__latents__size": [30, 32]}, CheckpointError, "latents of 8 pixels"),
+    ("pad_dual_franka", {"states": None}, CheckpointError, "pose is 0 wide, but this checkpoint takes 14"),
+    ("diffusion_policy_aloha", {"frames": 1}, CheckpointError, "sees 2 observation steps; 'frames' is 1"),
+    ("diffusion_policy_aloha", {"cameras": ["top"]}, CheckpointError, "sees no images"),
+    ("rdt_aloha", {"actions__normalisation": "checkpoint"}, CheckpointError, "holds no normaliser of 'action'"),
+    ("rdt_aloha", {"cache": {"interval": 0}}, PolicyError, "interval 0, warm-up 2"),
+    ("rdt_aloha", {"cache": {"interval": "often"}}, CheckpointError, "cache.interval is 'often'"),
+    ("mode_dual_franka", {"cache": {"interval": 2}}, PolicyError, "can be cached: Family 'mode'"),
+    ("rdt_aloha", {"cameras": []}, CheckpointError, "cameras must list"),
     ("gr00t_n16_openarm", {"robot": "dual_franka"}, DitPolicyError, "another robot"),
     ("gr00t_n16_openarm", {"actions__always_absolute": ["tail"]}, PolicyError, "Channel 'tail'"),
     ("gr00t_n16_openarm", {"encoders__vision_language__layer": 9}, CheckpointError, "0 to 3; 9"),

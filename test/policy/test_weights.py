@@ -12,6 +12,7 @@ from dit_policy_ros.policy.weights import (
     read_shapes,
     read_tensors,
     read_torch_file,
+    weight_files,
 )
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
@@ -32,6 +33,17 @@ def test_only_floats_are_cast_and_the_prefix_is_cut(tmp_path):
         "b": torch.int64,
     }
     assert set(read_tensors(tmp_path, "a.")) == {"weight"}
+
+
+def test_embeddings_beside_a_torch_file_are_not_taken_for_weights(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "language.safetensors")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(
+        CheckpointError, match=r"no unmistakable safetensors files .* convert \.pt and \.bin files first"
+    ):
+        weight_files(tmp_path)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "language.pt")  # the same weights in two formats
+    assert list(weight_files(tmp_path)) == [tmp_path / "language.safetensors"]
 
 
 def test_an_ambiguous_or_empty_directory_is_refused(tmp_path):

@@ -2,14 +2,29 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import torch
 from safetensors.torch import save_file
-from tiny_models import save_clip, save_dino, save_llava, save_siglip
+from tiny_models import save_clip, save_dino, save_llava, save_siglip, save_vae
 
 from dit_policy_ros.actions.end_effector import POSE
+from dit_policy_ros.policy.encoder_decoder import NET, MdtConfig
 from dit_policy_ros.policy.encoders.language import LanguageFile
-from dit_policy_ros.policy.families import FAMILIES, cogact, gr00t_n16, h_rdt, lerobot_multi_task_dit, rdt
+from dit_policy_ros.policy.encoders.world_frames import RESNET, FramesConfig
+from dit_policy_ros.policy.families import (
+    FAMILIES,
+    cogact,
+    diffusion_policy_transformer,
+    gr00t_n16,
+    h_rdt,
+    lerobot_multi_task_dit,
+    mode,
+    pad,
+    rdt,
+    rdt2_fm,
+    uwm,
+)
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.robot import load_robot
 
@@ -92,7 +107,149 @@ LEROBOT = lerobot_multi_task_dit.MultiTaskDitConfig(
 )
 """The state has 16 joints, a camera 16 features, the text 6; two steps."""
 
+RDT2 = rdt2_fm.Rdt2FmConfig(
+    hidden=16,
+    depth=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=4,
+    ffn_hidden=16,
+    final_hidden=16,
+    horizon=8,
+    registers=2,
+    action_dim=20,
+    action_widths=(20, 16),
+    state_widths=(20, 16),
+    lang_widths=None,
+)
+DIFFUSION_POLICY = diffusion_policy_transformer.DiffusionTransformerConfig(
+    width=16,
+    layers=2,
+    condition_layers=0,
+    heads=2,
+    feed_forward=16,
+    positions=9,
+    condition_tokens=3,
+    input_dim=14,
+    condition_dim=14,
+    causal=False,
+    normalized=(("action", 14), ("obs", 14)),
+    action_dim=14,
+    observation_steps=2,
+    action_steps=8,
+)
+
+
+def residual_shapes(first, stages, width):
+    """Parameters of a residual network with one basic block of 16 channels a stage."""
+    shapes = {f"{first}.weight": (16, 3, 7, 7)}
+    for stage in stages:
+        for conv in (1, 2):
+            shapes[f"{stage}.0.conv{conv}.weight"] = (16, 16, 3, 3)
+        shapes[f"{stage}.0.downsample.0.weight"] = (16, 16, 1, 1)
+    return shapes if width is None else {**shapes, width[0]: width[1]}
+
+
+def film_shapes(name):
+    return residual_shapes(f"{name}.resnet.conv1", [f"{name}.resnet.layer{i}" for i in range(1, 5)], None)
+
+
+MODE = mode.MoDeConfig(
+    width=16,
+    depth=2,
+    head_width=8,
+    experts=3,
+    expert_hidden=8,
+    router_hidden=8,
+    goal_width=16,
+    goal_tokens=1,
+    observation_width=16,
+    action_dim=14,
+    horizon=8,
+    out_widths=(16, 14),
+    image_shapes={**film_shapes("static_resnet"), **film_shapes("gripper_resnet")},
+    steps=3,
+)
+MDT_SHAPES = {f"{NET}incam_embed.weight": (16, 16)}
+for camera in ("static_resnet", "gripper_resnet"):
+    MDT_SHAPES |= residual_shapes(f"{camera}.backbone.0", [f"{camera}.backbone.{i}" for i in range(4, 8)], None)
+MDT = MdtConfig(
+    width=16,
+    encoder_depth=1,
+    decoder_depth=2,
+    mlp_hidden=16,
+    bias=True,
+    goal_widths=(16, 16),
+    out_widths=(16, 14),
+    proprio_widths=None,
+    observation_width=16,
+    action_dim=14,
+    positions=9,
+    shapes=MDT_SHAPES,
+    heads=2,
+    noise="adaptive",
+    rotary=False,
+    goal_tokens=1,
+    steps=3,
+    horizon=8,
+)
+MDTV = replace(
+    MDT,
+    positions=None,
+    perceiver_heads=2,
+    shapes={
+        "perceiver.latents": (3, 16),
+        "perceiver.time_pos_emb": (1, 1, 16),
+        "perceiver.layers.0.0.to_q.weight": (8, 16),
+        "perceiver.layers.0.1.1.weight": (32, 16),
+    },
+)
+UWM = uwm.UwmConfig(
+    hidden=16,
+    depth=2,
+    heads=2,
+    mlp_hidden=16,
+    time_width=8,
+    condition_width=2 * 3 * 5 + 2 * 16 + 6,
+    action_dim=16,
+    action_hidden=16,
+    horizon=8,
+    channels=4,
+    patch=(2, 2, 2),
+    registers=2,
+    tokens=8 + 3 * 4 + 2,
+    qkv_bias=True,
+    frames=FramesConfig(
+        residual_shapes(f"{RESNET}conv1", [f"{RESNET}layer{i}" for i in range(1, 5)], (f"{RESNET}fc.weight", (5, 16))),
+        (16, 6),
+        None,
+        (32, 32),
+        None,
+    ),
+    steps=3,
+)
+"""The present: three cameras of 5 features and the joints, twice each, and 6 of the text."""
+PAD = pad.PadConfig(
+    hidden=16,
+    depth=2,
+    heads=2,
+    mlp_hidden=16,
+    time_width=8,
+    text_width=16,
+    parts=(pad.Part(pad.IMAGE, 16, 12, 2, 4), pad.Part(pad.ACTION, 8 * 14 + 14, 8 * 14, 1, 1)),
+    steps=3,
+)
+
 SETTINGS = {
+    "diffusion_policy_transformer": {"n_head": 2, "n_action_steps": 8},
+    "mode": {"num_sampling_steps": 3},
+    "mdt": {"n_heads": 2, "num_sampling_steps": 3},
+    "mdtv": {"n_heads": 2, "num_sampling_steps": 3, "action_seq_len": 8, "perceiver": {"heads": 2}},
+    "uwm": {
+        "model": {"num_heads": 2, "action_len": 8, "num_inference_steps": 3},
+        "obs_encoder": {"resize_shape": [32, 32]},
+    },
+    "pad": {"num_heads": 2, "inference_steps": 3},
     "cogact": {"num_heads": 3},
     "gr00t_n16": {
         "diffusion_model_cfg": {"num_attention_heads": 2, "interleave_self_attention": True},
@@ -106,6 +263,13 @@ SHIPPED = {
     "cogact_dual_franka": ("cogact", COGACT),
     "gr00t_n16_openarm": ("gr00t_n16", GR00T),
     "lerobot_dual_franka": ("lerobot_multi_task_dit", LEROBOT),
+    "rdt2_fm_dual_franka": ("rdt2_fm", RDT2),
+    "diffusion_policy_aloha": ("diffusion_policy_transformer", DIFFUSION_POLICY),
+    "mode_dual_franka": ("mode", MODE),
+    "mdt_dual_franka": ("mdt", MDT),
+    "mdtv_dual_franka": ("mdtv", MDTV),
+    "uwm_openarm": ("uwm", UWM),
+    "pad_dual_franka": ("pad", PAD),
 }
 ENCODERS = {
     "rdt_aloha": {"siglip-so400m-patch14-384": save_siglip},
@@ -113,8 +277,23 @@ ENCODERS = {
     "cogact_dual_franka": {"vlm": save_llava},
     "gr00t_n16_openarm": {"vlm": save_llava},
     "lerobot_dual_franka": {"clip": save_clip},
+    "rdt2_fm_dual_franka": {"qwen": save_llava},
+    "diffusion_policy_aloha": {},
+    "mode_dual_franka": {"clip": save_clip},
+    "mdt_dual_franka": {"clip": save_clip},
+    "mdtv_dual_franka": {"clip": save_clip, "siglip": save_siglip},
+    "uwm_openarm": {"clip": save_clip},
+    "pad_dual_franka": {"clip": save_clip, "vae": save_vae},
 }
-ROBOTS = {"gr00t_n16_openarm": "openarm", "lerobot_dual_franka": "dual_franka"}
+ROBOTS = {"gr00t_n16_openarm": "openarm", "lerobot_dual_franka": "dual_franka", "uwm_openarm": "openarm"}
+HANDS = ("cogact", "mode", "mdt", "mdtv", "pad")
+"""Families whose shipped description moves two hands by roll, pitch and yaw."""
+SMALLER = {
+    "size: [224, 224]": "size: [32, 32]",
+    "size: [112, 112]": "size: [32, 32]",
+    "size: [256, 256]": "size: [32, 32]",
+}
+"""Entries for the tiny models; the tiny language model has three layers."""
 
 
 def random_weights(family, config, directory, seed=0):
@@ -149,7 +328,7 @@ def make_family_directory(shipped, directory, config=None):
         path = directory / "encoders" / name
         path.mkdir(parents=True)
         save(path)
-    if "rdt" in family:
+    if family in ("rdt", "h_rdt"):
         LanguageFile({WORDS: torch.randn(3, 5, generator=torch.Generator().manual_seed(1))}).save(
             directory / "language.safetensors"
         )
@@ -157,14 +336,17 @@ def make_family_directory(shipped, directory, config=None):
         names = load_robot(ROBOTS[shipped]).names
         text = json.dumps({"state": statistics(names), "action": statistics(names)})
         (directory / "statistics.json").write_text(text)
-    if family == "cogact":
-        each = ("position_x", "position_y", "position_z", "rotation_0", "rotation_1", "rotation_2", "gripper")
+    if family in HANDS or family == "rdt2_fm":
+        turns = 6 if family == "rdt2_fm" else 3
+        each = ("position_x", "position_y", "position_z", *(f"rotation_{i}" for i in range(turns)), "gripper")
         names = [f"{side}_{name}" for side in ("left", "right") for name in each]
-        moves = ["gripper" not in name for name in names]
-        (directory / "statistics.json").write_text(json.dumps({"action": statistics(names, moves)}))
-    if family == "gr00t_n16":  # the tiny language model has three layers
-        path = directory / "policy.yaml"
-        path.write_text(path.read_text().replace("layer: 16", "layer: -1"))
+        entry = statistics(names, ["gripper" not in name for name in names])
+        (directory / "statistics.json").write_text(json.dumps({"state": entry, "action": entry}))
+    path = directory / "policy.yaml"
+    if family == "pad":  # an unclipped chain of random weights leaves every bound
+        path.write_text(path.read_text().replace("  bound: 1.0\n", ""))
+    for released, tiny in {**SMALLER, "layer: 16": "layer: -1"}.items():
+        path.write_text(path.read_text().replace(released, tiny))
     return directory
 
 

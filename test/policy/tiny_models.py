@@ -101,3 +101,78 @@ def save_clip(directory):
     tokenizer().save_pretrained(directory)
     preprocessor(directory)
     return directory
+
+
+def save_vae(directory):
+    """Stable Diffusion's autoencoder in small: 4 latents for every 8 x 8 pixels."""
+    import diffusers
+
+    torch.manual_seed(5)
+    diffusers.AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+    ).save_pretrained(directory)
+    return directory
+
+
+QWEN_WORDS = (
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|quad_start|>",
+    "pick",
+    "the",
+    "red",
+    "cup",
+)
+
+
+def save_qwen(directory):
+    """Qwen2.5-VL, 16 wide: three layers with two heads of keys and values, 4 wide each."""
+    import transformers
+
+    text = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(QWEN_WORDS)}
+    text |= {"bos_token_id": 1, "eos_token_id": 1, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 0]}}
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 20, "num_heads": 2, "out_hidden_size": 16}
+    vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
+    marks = {"image_token_id": 3, "video_token_id": 4, "vision_start_token_id": 5, "vision_end_token_id": 6}
+    torch.manual_seed(6)
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)
+    transformers.Qwen2_5_VLForConditionalGeneration(config).save_pretrained(directory)
+    return directory
+
+
+class QwenProcessor:
+    """Image processor and tokenizer of Qwen2.5-VL joined by hand: the official join needs torchvision for videos."""
+
+    def __init__(self):
+        import transformers
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(QWEN_WORDS)}, unk_token="<unk>"))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        self.tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        )
+        self.images = transformers.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=16 * 28 * 28)
+
+    def __call__(self, text, images, return_tensors):
+        seen = self.images(images=images, return_tensors=return_tensors)
+        prompt = text[0]
+        for grid in seen["image_grid_thw"]:
+            merged = int(grid.prod()) // self.images.merge_size**2
+            prompt = prompt.replace("<image>", " ".join(["<|image_pad|>"] * merged), 1)
+        return {**self.tokenizer([prompt], return_tensors=return_tensors), **seen}
+
+
+def qwen_prompt(instruction, images):
+    """The text for one instruction, ending with the token that RDT2 appends."""
+    return " ".join(["<|vision_start|> <image> <|vision_end|>"] * images) + f" {instruction} <|quad_start|>"

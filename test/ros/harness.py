@@ -118,8 +118,8 @@ class Stage:
         return publisher
 
     def publishers_of(self, node: str) -> set[str]:
-        """Returns the topics a node publishes, as the graph knows them, without those that rclpy adds to every node."""
-        ours = {"/rosout", "/parameter_events", f"/{node}/transition_event"}
+        """Returns the topics a node publishes, as the graph knows them, without those that every node has."""
+        ours = {"/rosout", "/parameter_events", "/diagnostics", f"/{node}/transition_event"}
         found = self.client.get_publisher_names_and_types_by_node(node, "/")
         return {topic for topic, _ in found} - ours
 
@@ -179,7 +179,9 @@ def picture(stamp_ns: int, camera: str, width: int = 32, height: int = 24):
 def swing(start_ns: int, context_ns: int | None = None, epoch: int = 1, observation_ns: int | None = None):
     """A chunk message of 0.6 s that moves every joint away from ``HOME`` and is still moving at its end."""
     times_s = np.arange(30) * STEP_NS * 1e-9
-    actions = np.array(list(HOME.values()))[None] + 0.6 * np.sin(math.pi * times_s)[:, None]
+    # Shoulders back: the other way the hands would go into the table, and the executor would stop ahead of it.
+    ways = np.array([-1.0 if "shoulder" in name else 1.0 for name in HOME])
+    actions = np.array(list(HOME.values()))[None] + 0.6 * np.sin(math.pi * times_s)[:, None] * ways
     observation_ns = start_ns if observation_ns is None else observation_ns
     context_ns = start_ns if context_ns is None else context_ns
     chunk = ActionChunk(ROBOT.names, start_ns, STEP_NS, actions, observation_ns, context_ns, epoch)

@@ -53,7 +53,7 @@ def test_live_and_recorded_bags_have_the_same_structure(demo, tmp_path):
     extra = set(live.topics) - set(recorded.topics)
     assert extra <= {
         "/chunk", "/context", "/executor_node/plan", "/executor_node/status", "/sim_node/episode", "/diagnostics",
-        "/e_stop", "/enable",
+        "/executor_node/preview", "/executor_node/interventions", "/e_stop", "/enable",
     }  # fmt: skip
     first, second = open_episode(live_path, robot), open_episode(tmp_path / "recorded", robot)
     assert first.instruction == second.instruction
@@ -74,6 +74,11 @@ def test_a_live_bag_shows_what_moved_the_arms(demo):
     np.testing.assert_allclose(record.commanded[-1], TARGET, atol=0.01)
     assert (record.latencies_s["observation to chunk"] >= 0.0).all()
     assert len(record.seam_jumps) == record.chunks == len(record.splice_times_s)
+    assert len(record.smoothness.seam_positions) == record.chunks
+    assert np.nanmax(record.smoothness.seam_positions[5:]) < 0.05
+    assert np.nanmean(record.smoothness.unplanned) < 0.5
+    stages = {stage.partition(": ")[2] for stage in record.stages_ms}
+    assert {"receive", "decode", "synchronise", "encode", "act", "publish", "context transfer"} <= stages
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_episodes_of_given_seeds_run_to_their_end_with_the_arms_stopped_at_each_
     with EpisodeDriver(domain_id=DOMAIN) as driver:
         states = [driver.run(seed) for seed in (5, 6)]
     assert [(state.seed, state.is_done) for state in states] == [(5, True), (6, True)]
-    assert sum("inactive: disabled" in message.data for message in status) == 2
+    assert sum("holding: disabled" in message.data for message in status) == 2
 
 
 def test_a_graph_without_executor_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

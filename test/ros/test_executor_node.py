@@ -5,57 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
-from harness import DOMAIN, HOME, NOTHING, ROBOT, Repeat, Stage, joint_state, swing, wait_until
+from executor_stage import LEFT, RIGHT, Robot
+from harness import DOMAIN, HOME, Repeat, Stage, joint_state, swing, wait_until
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Bool
 
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.stamps import ns_to_time
 from dit_policy_ros.ros.conversions.trajectories import message_to_trajectory, trajectory_fields
-from dit_policy_ros.ros.executor_node import ExecutorNode
 from dit_policy_ros.sim.controllers import TrajectoryController, TrajectoryControllerConfig
 
 pytestmark = pytest.mark.ros
-LEFT, RIGHT = ROBOT.controllers
 FORBIDDEN = ("torch", "cv2", "mujoco", "safetensors")
-
-
-class Robot:
-    """Publishes joint states at 50 Hz and listens to commands, status and plan."""
-
-    def __init__(self, stage: Stage, parameters: Mapping[str, Any] = NOTHING, start_node: bool = True) -> None:
-        self.stage = stage
-        if start_node:
-            self.node = stage.activate(ExecutorNode, "executor_node", parameters)
-        self.positions = dict(HOME)
-        self.commands = [stage.hear(JointTrajectory, controller.topic, qos.COMMANDS_IN) for controller in (LEFT, RIGHT)]
-        self.status = stage.hear(String, "/executor_node/status", qos.LATCHED)
-        self.joints = stage.speak(JointState, "/joint_states")
-        self.chunks = stage.speak(JointTrajectory, "/chunk")
-
-    def sense(self) -> None:
-        self.joints.publish(joint_state(self.stage.now_ns(), self.positions))
-
-    def move(self) -> None:
-        """Sends chunks until the arms move."""
-
-        def moving() -> bool:
-            self.chunks.publish(swing(self.stage.now_ns()))
-            return self.commands[0] and self.commands[1] and self.told("moving")
-
-        wait_until(moving, "both arms to move")
-        begin_ns = self.stage.now_ns()
-        wait_until(lambda: self.stage.now_ns() - begin_ns > 100_000_000, "the arms to gain speed")
-
-    def told(self, text: str) -> bool:
-        return any(text in message.data for message in self.status)
 
 
 def test_a_chunk_becomes_one_trajectory_per_arm_that_real_controllers_accept(stage: Stage) -> None:
@@ -108,14 +72,14 @@ def test_bad_joint_states_stop_the_arms_with_a_reason(stage: Stage, spoil, reaso
 
 
 def test_silent_joint_states_stop_the_arms(stage: Stage) -> None:
-    robot = Robot(stage)
+    robot = Robot(stage, {"robot": "aloha"})
     with Repeat(robot.sense):
         robot.move()
     wait_until(lambda: robot.told("stopping: joint states stale"), "the executor to stop")
 
 
 def test_a_simulator_that_stalls_is_no_fault_and_one_that_goes_on_without_joints_is(stage: Stage) -> None:
-    robot = Robot(stage, {"use_sim_time": True})
+    robot = Robot(stage, {"robot": "aloha", "use_sim_time": True})
     clock = stage.speak(Clock, "/clock", qos.NEWEST)
     sim_ns = 10**9
 
@@ -156,16 +120,19 @@ def test_a_context_that_grows_old_stops_the_arms(stage: Stage) -> None:
         wait_until(lambda: robot.told("stopping: stale context"), "the executor to stop")
 
 
-@pytest.mark.parametrize(("topic", "go", "stop"), [("/e_stop", False, True), ("/enable", True, False)])
+@pytest.mark.parametrize(
+    ("topic", "go", "stop", "state"),
+    [("/e_stop", False, True, "e-stopped: e-stop"), ("/enable", True, False, "holding: disabled")],
+)
 def test_stop_topics_end_in_a_hold_and_refuse_chunks_until_released(
-    stage: Stage, topic: str, go: bool, stop: bool
+    stage: Stage, topic: str, go: bool, stop: bool, state: str
 ) -> None:
     robot = Robot(stage)
     switch = stage.speak(Bool, topic, qos.LATCHED)
     with Repeat(robot.sense):
         robot.move()
         switch.publish(Bool(data=stop))
-        wait_until(lambda: robot.told("inactive: "), "the executor to stop")
+        wait_until(lambda: robot.told(state), "the executor to stop")
         last = message_to_trajectory(robot.commands[0][-1])
         assert np.abs(last.velocities[-1]).max() == 0.0
         before_ns = stage.now_ns()
@@ -173,10 +140,13 @@ def test_stop_topics_end_in_a_hold_and_refuse_chunks_until_released(
         wait_until(lambda: "inactive" in robot.node.problems.present.get("chunk", ""), "the chunk to be refused")
         robot.status.clear()
         switch.publish(Bool(data=go))
+        if topic == "/e_stop":
+            robot.call("reset", succeeds_within=True)
+            assert robot.call("start") == ""
         wait_until(lambda: robot.told("holding: activated"), "the executor to be released")
         robot.chunks.publish(swing(stage.now_ns(), observation_ns=before_ns))
         wait_until(
-            lambda: "before the executor was enabled" in robot.node.problems.present.get("chunk", ""),
+            lambda: "before start" in robot.node.problems.present.get("chunk", ""),
             "the chunk made before the release to be refused",
         )
         robot.move()
@@ -191,7 +161,8 @@ def test_joints_that_are_suddenly_elsewhere_make_the_plan_void(stage: Stage) -> 
         robot.positions = {name: position - 0.9 for name, position in HOME.items() if "gripper" not in name}
         robot.positions |= {name: 0.0 for name in HOME if "gripper" in name}
         wait_until(lambda: robot.told("holding: activated"), "the executor to start anew")
-        assert len(robot.commands[0]) == sent
+        # One command may have been on its way.
+        assert len(robot.commands[0]) <= sent + 1
 
         def refused() -> bool:
             robot.chunks.publish(swing(stage.now_ns()))
@@ -212,7 +183,10 @@ def test_deactivation_sends_a_decelerating_hold(stage: Stage) -> None:
     assert np.abs(last.velocities[-1]).max() == 0.0
     speeds = np.abs(last.velocities).max(axis=1)
     assert speeds[0] > 0.0
-    assert (np.diff(speeds) <= 1e-9).all()
+    # The acceleration that it had fades within a step or two; from then on it only brakes.
+    peak = int(np.argmax(speeds))
+    assert peak <= 2
+    assert (np.diff(speeds[peak:]) <= 1e-9).all()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -21,10 +21,13 @@ PARAMETERS = {
     "executor_node": "ExecutorOptions",
     "vlm_node": "VlmOptions",
     "dit_node": "DitOptions",
+    "policy_node": "PolicyOptions",
+    "kinematics_node": "KinematicsOptions",
     "recorder_node": "RecorderOptions",
 }
 # Private topics as the demo graph maps them.
-MAPPED = {"plan": "/executor_node/plan", "status": "/executor_node/status", "episode": "/sim_node/episode"}
+MAPPED = {name: f"/executor_node/{name}" for name in ("plan", "status", "preview", "interventions")}
+MAPPED["episode"] = "/sim_node/episode"
 GRAPH_TOPICS = {
     MAPPED.get(topic.name, topic.name if topic.name.startswith("/") else f"/{topic.name}")
     for topic in recorded_topics(load_robot("aloha"))
@@ -39,7 +42,8 @@ def write(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_graphs_name_real_nodes_and_real_parameters(name: str) -> None:
-    for node in load_graph(name).resolve({"record": True}):
+    graph = load_graph(name)
+    for node in (*graph.resolve({"record": True}), *graph.resolve({"one_process": True})):
         module = importlib.import_module(f"dit_policy_ros.ros.{node.executable}")
         options = getattr(module, PARAMETERS[node.executable]).__dataclass_fields__
         for parameter, value in node.parameters.items():
@@ -55,6 +59,13 @@ def test_the_demo_is_the_policy_with_a_simulator_and_its_clock() -> None:
     for graph, expected in ((policy, False), (demo, True)):
         for node in graph.resolve({"record": "true"}):
             assert node.name == "sim_node" or node.parameters["use_sim_time"] is expected
+
+
+def test_one_process_takes_the_place_of_two() -> None:
+    names = [node.name for node in load_graph("policy").resolve({"one_process": True, "continuity": "splice"})]
+    assert names == ["executor_node", "policy_node"]
+    node = load_graph("policy").resolve({"one_process": True, "continuity": "splice", "execution_horizon_s": 0.4})[-1]
+    assert (node.parameters["continuity"], node.parameters["execution_horizon_s"]) == ("splice", 0.4)
 
 
 def test_only_the_slow_system_is_started_again() -> None:

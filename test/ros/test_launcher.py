@@ -41,7 +41,7 @@ def alive(pid: int) -> bool:
 def test_the_demo_graph_moves_the_arms_survives_its_slow_model_and_leaves_nothing_running(
     stage: Stage, tmp_path
 ) -> None:
-    status = stage.hear(String, "/executor_node/status", qos.LATCHED)
+    status = stage.hear(String, "/executor_node/status", qos.STATUS)
     joints = stage.hear(JointState, "/joint_states", qos.SENSOR)
     events: list[str] = []
     policy = save_tiny_policy(tmp_path / "policy")

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import Stage, StillPolicy, wait_until
+from harness import HOME, Repeat, Stage, StillPolicy, joint_state, swing, wait_until
 from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
 
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.dit_node import DitNode
 from dit_policy_ros.ros.executor_node import ExecutorNode
+from dit_policy_ros.ros.kinematics_node import KinematicsNode
 from dit_policy_ros.ros.lifecycle import ManagedNode
+from dit_policy_ros.ros.policy_node import PolicyNode
 from dit_policy_ros.ros.recorder_node import RecorderNode
 from dit_policy_ros.ros.sim_node import SimNode
 from dit_policy_ros.ros.vlm_node import VlmNode
@@ -25,9 +29,13 @@ KINDS = {
     "executor_node": (ExecutorNode, {}),
     "vlm_node": (VlmNode, {"load": still}),
     "dit_node": (DitNode, {"load": still}),
+    "policy_node": (PolicyNode, {"load": still}),
     "recorder_node": (RecorderNode, {}),
     "sim_node": (SimNode, {}),
+    "kinematics_node": (KinematicsNode, {}),
 }
+SAFE_ALWAYS = {"/executor_node/e_stop", "/executor_node/reset"}
+"""Services that do their work in every state."""
 COMMANDS = {"/left_arm_controller/joint_trajectory", "/right_arm_controller/joint_trajectory"}
 
 
@@ -36,6 +44,7 @@ def test_a_node_is_silent_unless_active_and_leaves_nothing_behind(stage: Stage, 
     kind, options = KINDS[name]
     parameters = {"directory": str(tmp_path)} if name == "recorder_node" else {}
     heard: dict[str, list] = {}
+    diagnostics = stage.hear(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
     node = stage.start(kind, name, parameters, **options)
     assert stage.state(name) == "unconfigured"
     assert stage.publishers_of(name) == set()
@@ -46,13 +55,14 @@ def test_a_node_is_silent_unless_active_and_leaves_nothing_behind(stage: Stage, 
         heard[publisher.topic_name] = stage.hear(publisher.msg_type, publisher.topic_name)
     for publisher in node._publishers_made:
         wait_until(lambda publisher=publisher: publisher.get_subscription_count(), f"us on {publisher.topic_name}")
-    node._publish_diagnostics()
+    wait_until(lambda: told(diagnostics, name) == "inactive", "diagnostics of an inactive node")
     assert {topic: len(messages) for topic, messages in heard.items() if messages} == {}
 
     stage.change(name, "activate")
     assert stage.state(name) == "active"
-    wait_until(lambda: heard["/diagnostics"], "diagnostics")
-    assert heard["/diagnostics"][0].status[0].name == f"/{name}"
+    wait_until(lambda: told(diagnostics, name) == "active", "diagnostics of an active node")
+    parts = {status.name for status in diagnostics[-1].status}
+    assert parts >= {f"/{name}: input {stream.topic}" for stream in node._streams}
 
     stage.change(name, "deactivate", "cleanup")
     assert stage.state(name) == "unconfigured"
@@ -61,6 +71,60 @@ def test_a_node_is_silent_unless_active_and_leaves_nothing_behind(stage: Stage, 
     stage.change(name, "configure", "activate", "active_shutdown")
     assert stage.state(name) == "finalized"
     wait_until(lambda: stage.publishers_of(name) == set(), "the publishers to leave the graph")
+
+
+def told(diagnostics: list[DiagnosticArray], name: str) -> str:
+    """Returns the lifecycle state that a node last told in its diagnostics."""
+    statuses = [status for message in diagnostics for status in message.status if status.name == f"/{name}"]
+    return next((v.value for s in reversed(statuses) for v in s.values if v.key == "lifecycle"), "")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_failing_configure_leaves_a_traceback_in_the_log_and_the_reason_in_diagnostics(
+    stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    kind, options = KINDS[name]
+
+    def fail(self) -> None:
+        raise ZeroDivisionError("told to")
+
+    monkeypatch.setattr(kind, "configure", fail)
+    diagnostics = stage.hear(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+    stage.start(kind, name, **options)
+    with pytest.raises(ConfigError, match="refused"):
+        stage.change(name, "configure")
+    assert stage.state(name) == "unconfigured"
+    assert stage.publishers_of(name) == set()
+    reason = "cannot configure: ZeroDivisionError('told to')"
+    wait_until(lambda: diagnostics and reason in diagnostics[-1].status[0].message, "the reason")
+    assert diagnostics[-1].status[0].level == b"\x02"
+    assert "Traceback (most recent call last)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_services_refuse_while_inactive_and_what_was_heard_then_is_forgotten(stage: Stage, name: str, tmp_path) -> None:
+    kind, options = KINDS[name]
+    node = stage.start(kind, name, {"directory": str(tmp_path)} if name == "recorder_node" else {}, **options)
+    stage.change(name, "configure")
+    for service in node._services_made:
+        full_name = node.resolve_service_name(service.srv_name)
+        if full_name in SAFE_ALWAYS:
+            continue
+        client = stage.client.create_client(service.srv_type, full_name)
+        wait_until(client.service_is_ready, full_name)
+        answer = client.call(service.srv_type.Request(), timeout_sec=10.0)
+        assert not answer.success, full_name
+        assert "active" in answer.message, full_name
+    if name == "executor_node":
+        chunks = stage.speak(JointTrajectory, "/chunk")
+        commands = stage.hear(JointTrajectory, "/left_arm_controller/joint_trajectory", qos.COMMANDS_IN)
+        chunks.publish(swing(stage.now_ns()))
+        wait_until(lambda: any(s.monitor.count for s in node._streams if s.topic == "/chunk"), "the chunk to arrive")
+        joints = stage.speak(JointState, "/joint_states")
+        with Repeat(lambda: joints.publish(joint_state(stage.now_ns(), dict(HOME)))):
+            stage.change(name, "activate")
+            wait_until(lambda: node.measure()["state"] == "holding", "the node to hold")
+        assert commands == []
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -146,8 +210,8 @@ def test_an_unexpected_error_in_a_worker_breaks_the_node(stage: Stage) -> None:
 def test_diagnostics_carry_what_is_wrong(stage: Stage) -> None:
     heard = stage.hear(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
     stage.activate(VlmNode, "vlm_node", load=still)
-    status = wait_until(lambda: heard and heard[-1].status[0], "diagnostics")
-    assert status.level == b"\x02"
+    status = wait_until(lambda: told(heard, "vlm_node") == "active" and heard[-1].status[0], "diagnostics")
+    assert status.level == b"\x01", "waiting for a start is no error yet"
     assert "instruction: none received on /instruction" in status.message
 
 

@@ -10,6 +10,7 @@ from rclpy.parameter import Parameter
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.ros.dit_node import DitOptions
 from dit_policy_ros.ros.executor_node import ExecutorOptions
+from dit_policy_ros.ros.kinematics_node import KinematicsOptions
 from dit_policy_ros.ros.parameters import declare_parameters, parameter, read_parameters
 from dit_policy_ros.ros.recorder_node import RecorderOptions
 from dit_policy_ros.ros.sim_node import SimOptions
@@ -69,7 +70,9 @@ def test_an_unknown_parameter_is_refused(stage: Stage) -> None:
     node.destroy_node()
 
 
-@pytest.mark.parametrize("options", [DitOptions, ExecutorOptions, RecorderOptions, SimOptions, VlmOptions])
+@pytest.mark.parametrize(
+    "options", [DitOptions, ExecutorOptions, KinematicsOptions, RecorderOptions, SimOptions, VlmOptions]
+)
 def test_every_node_describes_all_its_parameters(options: type) -> None:
     for field in options.__dataclass_fields__.values():
         assert field.metadata["description"], field.name

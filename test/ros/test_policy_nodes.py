@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from harness import HOME, ROBOT, STEP_NS, Repeat, Stage, StillPolicy, joint_state, picture, swing, wait_until
 from sensor_msgs.msg import CompressedImage, JointState
@@ -11,6 +13,7 @@ from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.chunks import message_to_chunk
 from dit_policy_ros.ros.conversions.contexts import context_to_message, message_to_context
 from dit_policy_ros.ros.dit_node import DitNode
+from dit_policy_ros.ros.policy_node import PolicyNode
 from dit_policy_ros.ros.vlm_node import VlmNode
 from dit_policy_ros.types import Context
 
@@ -176,7 +179,7 @@ def test_a_damaged_image_and_stale_cameras_give_a_reason(stage: Stage) -> None:
 
 
 def test_the_committed_prefix_is_the_executors_plan(stage: Stage) -> None:
-    fast = Fast(stage, commit_max_steps=4)
+    fast = Fast(stage, commit_max_steps=4, execution_horizon_s=0.2)
     plans = stage.speak(JointTrajectory, "/plan")
     start_ns = stage.now_ns()
     plans.publish(swing(start_ns))
@@ -200,3 +203,101 @@ def test_the_thread_limit_and_the_camera_names_reach_and_bind_the_policy(stage: 
     stage.start(DitNode, "dit_node", load=policy.load)
     with pytest.raises(ConfigError, match="refused"):
         stage.change("dit_node", "configure")
+
+
+def test_both_systems_in_one_process_hand_contexts_over(stage: Stage) -> None:
+    policy = PickyPolicy()
+    node = stage.activate(PolicyNode, "policy_node", {"execution_horizon_s": 0.05}, load=policy.load)
+    chunks = stage.hear(JointTrajectory, "/chunk", qos.COMMANDS_IN)
+    sensors = Sensors(stage, ("top", "left_wrist", "right_wrist"))
+    instruction = stage.speak(String, "/instruction", qos.LATCHED)
+    with Repeat(sensors.sense):
+        instruction.publish(String(data="red"))
+        wait_until(lambda: len(chunks) > 3, "chunks without any context on a topic")
+        measured = wait_until(lambda: "act p50_ms" in node.measure() and node.measure(), "figures")
+        assert "context size_kB" not in measured
+        assert measured["slow contexts"] > 0
+        contexts = stage.hear(CompressedImage, "/context", qos.COMMANDS_IN)
+        wait_until(lambda: [c for c in map(message_to_context, contexts) if c.tensors], "contexts for who listens")
+        before = message_to_chunk(chunks[-1]).epoch
+        instruction.publish(String(data="blue"))
+        wait_until(lambda: message_to_chunk(chunks[-1]).epoch > before, "a chunk of the new epoch")
+
+
+def test_sizes_transfer_times_and_stages_are_measured(stage: Stage) -> None:
+    slow = stage.activate(VlmNode, "vlm_node", load=PickyPolicy().load)
+    fast = stage.activate(DitNode, "dit_node", {"execution_horizon_s": 0.05}, load=PickyPolicy().load)
+    sensors = Sensors(stage, ("top", "left_wrist", "right_wrist"))
+    instruction = stage.speak(String, "/instruction", qos.LATCHED)
+    with Repeat(sensors.sense):
+        instruction.publish(String(data="red"))
+        wait_until(lambda: "context transfer p95_ms" in fast.measure(), "the time a context was on its way")
+        measured = wait_until(lambda: "publish p99_ms" in fast.measure() and fast.measure(), "figures")
+        encoding = wait_until(lambda: "encode p50_ms" in slow.measure() and slow.measure(), "figures")
+    assert {f"{stage} p50_ms" for stage in ("receive", "decode", "synchronise", "act", "publish")} <= set(measured)
+    assert encoding["context size_kB"] > 0
+    assert measured["observation to chunk p95_ms"] >= measured["act p50_ms"]
+
+
+def test_a_network_that_breaks_is_a_reason_and_the_next_round_tries_again(stage: Stage) -> None:
+    fast = Fast(stage)
+    act, broken = fast.policy.act, [True]
+
+    def shaky(*args):
+        if broken:
+            raise RuntimeError("CUDA error: device lost")
+        return act(*args)
+
+    fast.policy.act = shaky
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(lambda: "device lost" in fast.node.problems.present.get("act", ""), "a reason")
+        assert fast.node.measure()["incident inference failed"] > 0
+        broken.clear()
+        wait_until(fast.chunks, "a chunk after all")
+
+
+def test_the_method_is_chosen_by_a_parameter(stage: Stage) -> None:
+    fast = Fast(stage, continuity="naive")
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        chunk = wait_until(fast.chunks, "a chunk")[0]
+    assert chunk.start_ns > chunk.observation_ns
+    stage.start(DitNode, "other_node", {"continuity": "smooth"}, load=fast.policy.load)
+    with pytest.raises(ConfigError, match="refused"):
+        stage.change("other_node", "configure")
+
+
+def test_a_chunk_planned_right_after_another_begins_with_that_one(stage: Stage) -> None:
+    """The executor's plan does not show it yet."""
+    fast = Fast(stage, execution_horizon_s=0.001)
+    plans = stage.speak(JointTrajectory, "/plan")
+    plans.publish(swing(stage.now_ns()))
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(lambda: len(fast.policy.committed) > 5, "chunks")
+    before, after = fast.chunks()[1:3]
+    prefix = fast.policy.committed[2]
+    known = (prefix.times_ns >= before.start_ns) & (prefix.times_ns <= before.end_ns)
+    assert known.any()
+    assert after.observation_ns > before.observation_ns
+    assert prefix.observation_ns == before.observation_ns
+
+
+def test_joint_states_of_several_topics_are_one_observation(stage: Stage, monkeypatch) -> None:
+    two = replace(ROBOT, other_states_topics=("/right/joint_states",))
+    monkeypatch.setattr("dit_policy_ros.ros.dit_node.load_robot", lambda name: two)
+    fast = Fast(stage)
+    right = stage.speak(JointState, "/right/joint_states")
+    arms = [{n: v for n, v in HOME.items() if n.startswith(side)} for side in ("left", "right")]
+
+    def sense():
+        now_ns = stage.now_ns()
+        fast.sensors.joints.publish(joint_state(now_ns, arms[0]))
+        right.publish(joint_state(now_ns, arms[1]))
+        for camera, publisher in fast.sensors.cameras.items():
+            publisher.publish(picture(now_ns, camera, 32, 24))
+
+    with Repeat(sense):
+        fast.think(5)
+        wait_until(fast.chunks, "a chunk from both topics")

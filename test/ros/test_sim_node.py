@@ -18,6 +18,7 @@ from dit_policy_ros.ros.conversions.stamps import time_to_ns
 from dit_policy_ros.ros.conversions.trajectories import trajectory_to_message
 from dit_policy_ros.ros.episode_state import EpisodeState
 from dit_policy_ros.ros.sim_node import SimNode
+from dit_policy_ros.sim.worlds import WORLDS
 from dit_policy_ros.types import Trajectory
 
 pytestmark = pytest.mark.ros
@@ -100,6 +101,17 @@ def test_a_reset_draws_the_episode_of_its_seed_and_tells_it(stage: Stage) -> Non
     refused = simulation.reset(phrase_set="songs")
     assert not refused.success
     assert "songs" in refused.message
+
+
+def test_a_switched_instruction_is_told_when_it_happens(stage: Stage) -> None:
+    episodes = stage.hear(String, "/sim_node/episode", qos.LATCHED)
+    instructions = stage.hear(String, "/instruction", qos.LATCHED)
+    Simulation(stage, world="aloha_switch", seed=4)
+    episode = WORLDS["aloha_switch"].sample(4, "plain")
+    said = [episode.instruction, episode.event.instruction]
+    wait_until(lambda: [message.data for message in instructions] == said, "the second instruction")
+    wait_until(lambda: EpisodeState.from_json(episodes[-1].data).instruction == said[1], "the new state")
+    assert len({EpisodeState.from_json(message.data).start_ns for message in episodes}) == 1
 
 
 def test_an_episode_ends_with_its_outcome(stage: Stage) -> None:

@@ -89,7 +89,7 @@ def test_every_transition_has_a_reason():
     ]
     rig.moving().run_to(T0 + 48 * STEP)
     assert rig.changes() == [(STOPPING, "out of plan")]
-    rig.run_to(T0 + 60 * STEP)
+    rig.run_to(T0 + 70 * STEP)
     assert rig.changes() == [(HOLDING, "out of plan")]
 
 
@@ -319,7 +319,23 @@ def test_activation_starts_from_where_the_arms_are_now():
     assert rig.accept(home).startswith("first jump")
     chunk = replace(ramp(rig.now_ns), actions=np.full((48, 14), 0.9))
     assert rig.accept(chunk) == ""
-    np.testing.assert_array_equal(rig.step(feedback=False)[0].positions, 0.9)
+    np.testing.assert_allclose(rig.step(feedback=False)[0].positions, 0.9, atol=1e-12)
+
+
+def test_a_joint_far_from_its_command_stops_the_arms():
+    watched = tuple(replace(joint, tracking_error=0.2) for joint in SPEC.joints)
+    rig = Rig()
+    rig.executor = Executor(replace(SPEC, joints=watched))
+    rig.executor.activate(T0)
+    rig.step()
+    rig.moving()
+    rig.now_ns += STEP
+    rig.measure(left_elbow=float(rig.executor.reference(rig.now_ns)[2]) + 0.19)
+    assert rig.step(feedback=False) == ()
+    rig.now_ns += STEP
+    rig.measure(left_elbow=float(rig.executor.reference(rig.now_ns)[2]) - 0.21)
+    rig.assert_decelerates(rig.step(feedback=False))
+    assert rig.executor.reason == "tracking error: left_elbow is 0.210 from its command (limit 0.2)"
 
 
 def test_the_import_graph_has_neither_torch_nor_ros():

@@ -4,11 +4,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit_policy_ros.actions.velocities import waypoint_velocities
+from dit_policy_ros.actions.limiter import rested
+from dit_policy_ros.actions.limits import JointLimits
+from dit_policy_ros.actions.motion import Motion, through
 from dit_policy_ros.runtime.plan import RunningPlan
 
 MS = 1_000_000
 STEP = 20 * MS
+LIMITS = JointLimits(*(np.full(2, value) for value in (-9.0, 9.0, 9.0, 90.0, 9e3)))
 
 
 def wave(times_ns: np.ndarray) -> np.ndarray:
@@ -16,11 +19,10 @@ def wave(times_ns: np.ndarray) -> np.ndarray:
     return np.concatenate((np.sin(3 * t), np.cos(2 * t)), axis=1)
 
 
-def moving(now_ns: int = 1000 * MS, lead_ns: int = STEP, history_ns: int = 200 * MS) -> RunningPlan:
-    rest = RunningPlan.at_rest(now_ns, STEP, wave(np.array([now_ns]))[0])
-    times = now_ns // STEP * STEP + lead_ns + STEP * np.arange(40, dtype=np.int64)
-    velocities = waypoint_velocities(now_ns, rest.positions[0], times, wave(times))
-    return rest.continued(now_ns, times, wave(times), velocities, history_ns)
+def moving(first_ns: int = 1000 * MS) -> RunningPlan:
+    times = first_ns + STEP * np.arange(40, dtype=np.int64)
+    motion = rested(LIMITS, through(wave(times), 0.02))
+    return RunningPlan.at_rest(first_ns, STEP, wave(times)[0]).continued(first_ns, motion, first_ns - 200 * MS)
 
 
 def test_rest_is_everywhere_the_same():
@@ -31,64 +33,63 @@ def test_rest_is_everywhere_the_same():
     np.testing.assert_array_equal(velocities, 0.0)
 
 
-def test_waypoints_are_exact_and_between_them_it_is_smooth():
+def test_between_knots_it_is_smooth():
     plan = moving()
-    times = plan.start_ns + STEP * np.arange(2, 39)
-    np.testing.assert_array_equal(plan.states_at(times)[0], wave(times))
+    times = plan.start_ns + STEP * np.arange(2, 38)
+    np.testing.assert_allclose(plan.states_at(times)[0], wave(times), atol=1e-12)
     between = times + 7 * MS
-    positions, velocities = plan.states_at(between)
-    np.testing.assert_allclose(positions, wave(between), atol=2e-3)
+    motion = plan.motion_at(between, STEP)
+    np.testing.assert_allclose(motion.positions, wave(between), atol=1e-4)
     h = 1000
-    slope = (plan.states_at(between + h)[0] - plan.states_at(between - h)[0]) / (2e-9 * h)
-    np.testing.assert_allclose(velocities, slope, atol=1e-5)
+    before, after = plan.motion_at(between - h, STEP), plan.motion_at(between + h, STEP)
+    np.testing.assert_allclose(motion.velocities, (after.positions - before.positions) / (2e-9 * h), atol=1e-5)
+    np.testing.assert_allclose(motion.accelerations, (after.velocities - before.velocities) / (2e-9 * h), atol=1e-4)
 
 
 def test_after_the_end_and_before_the_start_the_arms_rest():
     plan = moving()
-    for instant, waypoint in ((0, 0), (plan.end_ns, -1), (plan.end_ns + 10**12, -1)):
-        position, velocity = plan.state_at(instant)
-        np.testing.assert_array_equal(position, plan.positions[waypoint])
-        np.testing.assert_array_equal(velocity, 0.0)
+    for instant, knot in ((0, 0), (plan.end_ns, -1), (plan.end_ns + 10**12, -1)):
+        motion = plan.motion_at(np.array([instant]), STEP)
+        np.testing.assert_array_equal(motion.positions[0], plan.positions[knot])
+        np.testing.assert_array_equal(motion.velocities[0] * (instant != plan.start_ns), 0.0)
+        np.testing.assert_array_equal(motion.accelerations, 0.0)
 
 
-@given(st.integers(0, 700 * MS), st.integers(1, 3 * STEP))
-def test_a_continuation_keeps_the_past_and_takes_over_ahead(since_ns, lead_ns):
+@given(st.integers(50, 900), st.integers(1, 300))
+def test_a_continuation_keeps_the_past_and_is_smooth(since_ms, history_ms):
     plan = moving()
-    now_ns = plan.start_ns + since_ns
-    first_ns = -(-(now_ns + lead_ns) // STEP) * STEP
-    times = first_ns + STEP * np.arange(5, dtype=np.int64)
-    new = plan.continued(now_ns, times, np.full((5, 2), 0.5), np.zeros((5, 2)), 200 * MS)
-    here_ns = now_ns // STEP * STEP
-    past = np.arange(new.start_ns, here_ns + 1, STEP)
-    np.testing.assert_allclose(new.states_at(past)[0], plan.states_at(past)[0], atol=1e-12)
-    np.testing.assert_array_equal(new.states_at(times)[0], 0.5)
-    assert new.start_ns == max(plan.start_ns, here_ns - 200 * MS)
-    assert new.end_ns == times[-1]
-    assert len(new.positions) == len(new.velocities) == (new.end_ns - new.start_ns) // STEP + 1
-
-
-def test_the_gap_before_the_first_waypoint_is_the_bridge():
-    plan = RunningPlan.at_rest(1000 * MS, STEP, np.zeros(1))
-    times = np.array([1060 * MS])
-    new = plan.continued(1000 * MS, times, np.ones((1, 1)), np.zeros((1, 1)), STEP)
-    np.testing.assert_allclose(new.positions[:, 0], [0.0, 7 / 27, 20 / 27, 1.0])
-
-
-def test_a_continuation_between_two_instants_of_the_grid_is_smooth_at_now():
-    plan = moving()
-    now_ns = plan.start_ns + 107 * MS
-    times = now_ns - 7 * MS + 2 * STEP + STEP * np.arange(3, dtype=np.int64)
-    new = plan.continued(now_ns, times, np.zeros((3, 2)), np.zeros((3, 2)), 200 * MS)
-    for old_state, new_state in zip(plan.state_at(now_ns), new.state_at(now_ns), strict=True):
-        np.testing.assert_allclose(new_state, old_state, atol=1e-12)
-    around = np.array([times[0] - 1, times[0]])
-    np.testing.assert_allclose(*new.states_at(around)[0], atol=1e-6)
+    first_ns = plan.start_ns + since_ms * MS
+    start = plan.motion_at(np.array([first_ns]), STEP)
+    new = plan.continued(first_ns, rested(LIMITS, start), first_ns - history_ms * MS)
+    assert (np.diff(new.times_ns) > 0).all()
+    past = np.arange(max(plan.start_ns, first_ns - history_ms * MS), first_ns + 1, 3 * MS)
+    for old_values, new_values in zip(plan.states_at(past), new.states_at(past), strict=True):
+        np.testing.assert_allclose(new_values, old_values, atol=1e-9)
+    around = new.motion_at(np.array([first_ns - 1, first_ns, first_ns + 1]), STEP)
+    np.testing.assert_allclose(np.diff(around.accelerations, axis=0), 0.0, atol=1e-4)
+    assert new.start_ns <= first_ns <= new.end_ns
 
 
 def test_a_plan_that_ended_long_ago_is_remembered_as_a_hold():
     plan = moving()
     now_ns = plan.end_ns + 3000 * MS
-    times = np.array([now_ns + STEP])
-    new = plan.continued(now_ns, times, plan.positions[-1:], np.zeros((1, 2)), 200 * MS)
-    assert len(new.positions) == 12
-    np.testing.assert_array_equal(new.positions, np.repeat(plan.positions[-1:], 12, axis=0))
+    rest = Motion(0.02, plan.positions[-1:], np.zeros((1, 2)), np.zeros((1, 2)))
+    new = plan.continued(now_ns, rest, now_ns - 200 * MS)
+    first_ns, positions = new.sampled(STEP)
+    assert first_ns >= now_ns - 200 * MS
+    np.testing.assert_array_equal(positions, np.repeat(plan.positions[-1:], len(positions), axis=0))
+
+
+def test_the_reach_is_that_of_what_lies_ahead():
+    plan = moving()
+    dense = plan.states_at(np.arange(plan.start_ns + 300 * MS, plan.end_ns + 1, MS))[0]
+    lowest, highest = plan.reach(plan.start_ns + 300 * MS)
+    np.testing.assert_allclose(lowest, dense.min(axis=0), atol=1e-5)
+    np.testing.assert_allclose(highest, dense.max(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(plan.reach(plan.end_ns + STEP)[0], plan.positions[-1])
+
+
+def test_knots_lie_on_a_grid_or_not():
+    plan = moving()
+    assert plan.follows_grid(plan.start_ns + 5 * STEP, STEP)
+    assert not plan.follows_grid(plan.start_ns + 5 * STEP + MS, STEP)

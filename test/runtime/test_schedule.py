@@ -11,13 +11,14 @@ from dit_policy_ros.runtime.schedule import (
     commit_steps,
     encode_due,
     ended,
+    fitted,
     next_chunk_ns,
     started,
 )
 from dit_policy_ros.types import Context
 
 MS = 1_000_000
-CONFIG = ScheduleConfig()
+CONFIG = ScheduleConfig(execution_horizon_s=0.2)
 
 
 def context(epoch: int) -> Context:
@@ -99,3 +100,8 @@ def test_the_prefix_covers_the_delay_in_whole_multiples(delay_ns, multiple, step
 def test_prefix_examples(delay_ms, config, expected):
     delay_ns = None if delay_ms is None else delay_ms * MS
     assert commit_steps(delay_ns, 20 * MS, 4, ScheduleConfig(**config)) == expected
+
+
+def test_the_horizon_fits_the_chunk_unless_it_is_given():
+    assert fitted(ScheduleConfig(), 960 * MS).execution_horizon_s == 0.64
+    assert fitted(CONFIG, 960 * MS) is CONFIG

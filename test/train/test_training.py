@@ -261,3 +261,15 @@ def test_foreign_state_and_recipes_are_refused(recordings, tmp_path):
     with pytest.raises(ConfigError, match="2 weights for 1 folders"):
         run_recipe((folder,), (1.0, 2.0), tmp_path, "demo", robot_file, 1, 0, tmp_path / "c", "cpu", None)
     assert config.network.joints == 14
+
+
+@pytest.mark.parametrize(("share", "is_blind"), [(0.0, False), (1.0, True)])
+def test_blind_samples_do_not_depend_on_the_fast_cameras(dataset, recordings, share, is_blind):
+    source, config = make_source(dataset, recordings[2], blind_share=share)
+    objective = start_run(config, 0).objective
+    torch.nn.init.normal_(objective.network.action_out.weight)
+    torch.nn.init.normal_(objective.network.blocks[0].modulation.bias)
+    batch = source.draw()
+    other = replace(batch, fast_images=-batch.fast_images)
+    flows = [float(objective(Lesson(None, b), torch.Generator().manual_seed(0)).flow) for b in (batch, other)]
+    assert (flows[0] == flows[1]) == is_blind

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from dit_policy_ros.actions.channels import Channels
-from dit_policy_ros.errors import CheckpointError
+from dit_policy_ros.errors import CheckpointError, PolicyError
+from dit_policy_ros.policy.caching.family import CacheOptions
 from dit_policy_ros.policy.encoders.language import LanguageFeatures
+from dit_policy_ros.policy.encoders.pixels import PixelFormat
 from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel
 from dit_policy_ros.policy.guidance.prefix import Corruption
 from dit_policy_ros.policy.guide import Guide
@@ -27,6 +29,9 @@ Language = Callable[[str], LanguageFeatures]
 """A ``T5Encoder``, ``ClipText`` or ``LanguageFile``; has a ``width``."""
 
 
+Latents = Callable[[Images], Tensor]
+"""From N images to autoencoder latents (N, C, h, w): a ``LatentEncoder``."""
+
 PAINTED, REAL_TIME, SPLICED = PREFIXES = ("painted", "real_time", "spliced")
 """Written into the sample at every step; drawn there by guidance, for flow matching only; or put over the result."""
 
@@ -40,6 +45,9 @@ class Encoders:
     vision_language: VisionLanguageModel | None = None
     layer: int = -1
     """Of the vision-language model's hidden states."""
+    pixels: PixelFormat | None = None
+    """What the image encoders inside a checkpoint take."""
+    latents: Latents | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ class FamilyPolicyConfig:
     """Of classifier-free guidance, where the family has it; None takes the checkpoint's."""
     embodiment: int = 0
     """Of checkpoints that hold several."""
+    cache: CacheOptions | None = None
+    """Between the denoising steps of one chunk; None computes every step."""
     prefix: str = PAINTED
     """How a chunk is made to begin with what is committed, one of ``PREFIXES``."""
 
@@ -79,6 +89,8 @@ class Binding(Protocol):
     """A parameter, for its dtype and device."""
     flow: bool
     """Whether the network predicts a velocity."""
+    predicts: str
+    """What it predicts: 'velocity', 'epsilon', 'sample' or 'v'."""
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
         """Returns the raw features by name: what travels in a context."""
@@ -143,3 +155,31 @@ def check_width(got: int, wanted: int, what: str) -> None:
         raise CheckpointError(
             f"The {what} is {got} wide, but this checkpoint takes {wanted}; use the one it was trained with."
         )
+
+
+def all_of(images: Images, config: FamilyPolicyConfig) -> Sequence[np.ndarray]:
+    """Returns the images of every camera.
+
+    Raises:
+        PolicyError: one is missing, and the family has no picture that stands for it.
+    """
+    missing = [name for name, image in zip(config.cameras, images, strict=True) if image is None]
+    if missing:
+        raise PolicyError(f"Camera {', '.join(missing)} is missing, and this family needs every one.")
+    return images
+
+
+def generator_of(noise: Tensor) -> torch.Generator:
+    """Returns the source of what else a sampler draws, settled by its start: the same start, the same actions."""
+    seed = noise.flatten()[0].cpu().float().view(torch.int32).item()
+    return torch.Generator().manual_seed(seed % 2**31)
+
+
+def blind(config: FamilyPolicyConfig, family: str) -> None:
+    """Refuses proprioception for a family that takes none.
+
+    Raises:
+        CheckpointError: the policy has 'states'.
+    """
+    if config.states is not None:
+        raise CheckpointError(f"The family '{family}' sees no proprioception; remove 'states' from the policy.")

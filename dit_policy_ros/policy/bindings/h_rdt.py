@@ -26,6 +26,7 @@ class HRdtBinding:
     tensors = ("lang_tokens", "lang_mask", "img_tokens")
     lead = 0
     flow = True
+    predicts = "velocity"
     corruption = staticmethod(flow_corruption)
 
     def __init__(self, network: HRdt, encoders: Encoders, config: FamilyPolicyConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,11 +14,12 @@ from dit_policy_ros.policy.bindings.binding import (
     FrameHistory,
     Images,
     check_width,
+    generator_of,
     needed,
 )
-from dit_policy_ros.policy.families.lerobot_multi_task_dit import MultiTaskDit, MultiTaskDitCache, MultiTaskDitConfig
+from dit_policy_ros.policy.families.lerobot_multi_task_dit import MultiTaskDit
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption, flow_corruption
-from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.guide import Guide
 
 
 class Seen(NamedTuple):
@@ -29,18 +29,6 @@ class Seen(NamedTuple):
     """(1, S, cameras, width)."""
     text: Tensor | None
     """(1, width)."""
-
-
-class Guided(NamedTuple):
-    """A network as its sampler calls it, with a guide around it."""
-
-    network: MultiTaskDit
-    config: MultiTaskDitConfig
-    guide: Guide | None
-
-    def __call__(self, cache: MultiTaskDitCache, x: Tensor, t: Tensor | float) -> Tensor:
-        """One guided evaluation."""
-        return guided(partial(self.network, cache), self.guide)(x, t)
 
 
 class MultiTaskDitBinding:
@@ -70,6 +58,7 @@ class MultiTaskDitBinding:
         self.horizon = c.horizon
         self.lead = config.frames - 1
         self.flow = c.objective == "flow_matching"
+        self.predicts = "velocity" if self.flow else c.prediction
         self.corruption = flow_corruption if self.flow else diffusion_corruption(c.schedule)
         self.like = network.noise_predictor.input_proj.weight
 
@@ -93,5 +82,4 @@ class MultiTaskDitBinding:
             steps = torch.stack([*[states[0]] * missing, *states[-self.config.frames :]])[None]
         projected = self.network.encode(self.network.conditioning(steps, cache.cameras, cache.text))
         changes = {} if self.config.steps is None else {"steps": self.config.steps}
-        # Until the family's sampler takes a guide itself.
-        return MultiTaskDit.sample(Guided(self.network, self.network.config, guide), projected, noise, **changes)
+        return self.network.sample(projected, noise, guide=guide, generator=generator_of(noise), **changes)

@@ -51,6 +51,7 @@ class RdtBinding:
             raise CheckpointError("RDT has one mask: states and actions must fill the same slots.")
         check_width(config.actions.width, c.action_dim, "action vector")
         self.horizon = c.horizon
+        self.predicts = c.prediction
         self.corruption = diffusion_corruption(network.schedule)
         self.like = network.model.x_pos_embed
 

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dit_policy_ros.errors import CheckpointError, PolicyError
-from dit_policy_ros.policy.bindings.binding import Encoders, FamilyPolicyConfig, Images, check_width, needed
+from dit_policy_ros.errors import CheckpointError
+from dit_policy_ros.policy.bindings.binding import (
+    Encoders,
+    FamilyPolicyConfig,
+    Images,
+    all_of,
+    blind,
+    check_width,
+    needed,
+)
 from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel
 from dit_policy_ros.policy.families.cogact import CogAct, CogActCache
 from dit_policy_ros.policy.families.gr00t_n15 import Gr00tN15
@@ -25,6 +33,7 @@ class CogActBinding:
     tensors = ("cognition_token",)
     lead = 0
     flow = False
+    predicts = "epsilon"
 
     def __init__(self, network: CogAct, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -39,8 +48,7 @@ class CogActBinding:
         self.model = needed(encoders.vision_language, "vision_language", "cogact")
         check_width(_hidden_width(self.model), c.token_width, "cognition token")
         check_width(config.actions.width, c.action_dim, "action vector")
-        if config.states is not None:
-            raise CheckpointError("CogACT sees no proprioception; remove 'states' from the policy.")
+        blind(config, "cogact")
         scale = c.guidance_scale if config.guidance_scale is None else config.guidance_scale
         if scale > 1 and c.null_width != c.token_width:
             raise CheckpointError(
@@ -53,7 +61,7 @@ class CogActBinding:
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
         """See ``Binding``."""
-        return {"cognition_token": self.model.cognition_token(_all_of(images, self.config), instruction)}
+        return {"cognition_token": self.model.cognition_token(all_of(images, self.config), instruction)}
 
     def condition(self, tensors: Mapping[str, Tensor]) -> CogActCache:
         """See ``Binding``."""
@@ -70,6 +78,7 @@ class Gr00tBinding:
     tensors = ("states", "mask", "image_mask")
     lead = 0
     flow = True
+    predicts = "velocity"
     corruption = staticmethod(flow_corruption)
 
     def __init__(self, network: Gr00tN15 | Gr00tN16, encoders: Encoders, config: FamilyPolicyConfig) -> None:
@@ -96,7 +105,7 @@ class Gr00tBinding:
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
         """See ``Binding``."""
-        tokens = self.model.hidden_states(_all_of(images, self.config), instruction, self.layer)
+        tokens = self.model.hidden_states(all_of(images, self.config), instruction, self.layer)
         return {"states": tokens.states, "mask": tokens.mask, "image_mask": tokens.image_mask}
 
     def condition(self, tensors: Mapping[str, Tensor]) -> Gr00tCache:
@@ -115,10 +124,3 @@ class Gr00tBinding:
 
 def _hidden_width(model: VisionLanguageModel) -> int:
     return model.model.config.get_text_config().hidden_size
-
-
-def _all_of(images: Images, config: FamilyPolicyConfig) -> Images:
-    missing = [name for name, image in zip(config.cameras, images, strict=True) if image is None]
-    if missing:
-        raise PolicyError(f"Camera {', '.join(missing)} is missing, and a vision-language model needs every one.")
-    return images

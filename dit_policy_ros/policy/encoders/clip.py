@@ -1,6 +1,6 @@
-"""CLIP from a local directory, as LeRobot's multi-task DiT uses it: one vector per image, one per instruction.
+"""CLIP from a local directory: one vector per image, one per instruction.
 
-Source: https://github.com/huggingface/lerobot, ``policies/multi_task_dit``.
+Source of what LeRobot takes: https://github.com/huggingface/lerobot, ``policies/multi_task_dit``.
 """
 
 from __future__ import annotations
@@ -52,15 +52,20 @@ class ClipVision:
 
 
 class ClipText:
-    """The pooled text output, one vector per instruction."""
+    """One vector per instruction: the pooled text output, or its projection to the space shared with images."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
-        """Wraps a transformers model and tokenizer; ``from_directory`` is the usual way."""
+    def __init__(self, model: nn.Module, tokenizer: Any, projected: bool = False) -> None:
+        """Wraps a transformers model and tokenizer; ``from_directory`` is the usual way.
+
+        Args:
+            projected: LeRobot takes the pooled output; MDT, MoDE, UWM and PAD what CLIP compares with images.
+        """
         self.model = model
         self.tokenizer = tokenizer
+        self.projected = projected
 
     @classmethod
-    def from_directory(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> ClipText:
+    def from_directory(cls, path: str | Path, dtype: torch.dtype = torch.float32, projected: bool = False) -> ClipText:
         """Loads the text half and its tokenizer.
 
         Raises:
@@ -68,17 +73,19 @@ class ClipText:
         """
         transformers, directory = transformers_module(), model_directory(path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        return cls(load_model(transformers.CLIPTextModel, directory, dtype), tokenizer)
+        loader = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+        return cls(load_model(loader, directory, dtype), tokenizer, projected)
 
     @property
     def width(self) -> int:
         """Width of a feature."""
-        return self.model.config.hidden_size
+        return self.model.config.projection_dim if self.projected else self.model.config.hidden_size
 
     @torch.inference_mode()
     def __call__(self, instruction: str) -> LanguageFeatures:
         """Encodes one instruction; what exceeds the model's length is cut."""
         most = self.model.config.max_position_embeddings
         batch = self.tokenizer([instruction], truncation=True, max_length=most, return_tensors="pt")
-        pooled = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
-        return LanguageFeatures(pooled[None], torch.ones(1, 1, dtype=torch.bool))
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        vector = output.text_embeds if self.projected else output.pooler_output
+        return LanguageFeatures(vector[None], torch.ones(1, 1, dtype=torch.bool))

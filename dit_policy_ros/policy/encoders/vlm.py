@@ -63,22 +63,43 @@ class VisionLanguageModel:
         prompt: Prompt | None = None,
         suffix_ids: Sequence[int] = (),
         dtype: torch.dtype = torch.bfloat16,
+        prompt_suffix: str = "",
     ) -> VisionLanguageModel:
         """Loads a model and its processor.
 
         Args:
             prompt: None takes the chat template of the processor, images before the instruction.
+            prompt_suffix: appended to the chat template, such as RDT2's '<|quad_start|>'.
 
         Raises:
             CheckpointError: the directory is missing, or holds another kind of model.
         """
         transformers = transformers_module()
         directory = model_directory(path)
-        processor = transformers.AutoProcessor.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        try:
+            processor = transformers.AutoProcessor.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except (ImportError, AttributeError) as problem:  # what transformers raises where torchvision is missing
+            raise PolicyError(
+                f"The processor of {directory} does not load: {problem}. Qwen2.5-VL needs torchvision: install the one "
+                "that belongs to your torch."
+            ) from problem
         model = load_model(transformers.AutoModelForImageTextToText, directory, dtype)
-        return cls(model, processor, prompt or chat_prompt(processor), suffix_ids)
+        return cls(model, processor, prompt or chat_prompt(processor, prompt_suffix), suffix_ids)
+
+    @property
+    def depth(self) -> int:
+        """Layers of the language model."""
+        return self.model.config.get_text_config().num_hidden_layers
+
+    @property
+    def cache_size(self) -> tuple[int, int]:
+        """Heads of keys and values, and the width of a head."""
+        text = self.model.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return heads, width
 
     def hidden_states(self, images: Sequence[np.ndarray], instruction: str, layer: int = -1) -> ContextTokens:
         """Returns the hidden states of a layer; 0 is the embedding, -1 the last layer after its norm.

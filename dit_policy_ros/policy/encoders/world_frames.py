@@ -6,12 +6,15 @@ Source: https://github.com/WEIRDLabUW/unified-world-model, ``obs_encoder``. The 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.encoders.resnet import ResNet
 from dit_policy_ros.policy.weights import Shapes
 
@@ -21,6 +24,7 @@ IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet."""
 
 RESNET = "img_encoder.model."
+FRAMES = "obs_encoder."
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,30 @@ class FramesConfig:
     resize: tuple[int, int] | None
     crop: tuple[int, int] | None
     """Rows and columns, about the middle of the image."""
+    steps: int = 2
+    """Current frames of each camera, and as many next ones."""
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any], shapes: Shapes) -> FramesConfig:
+        """Reads the official settings of ``obs_encoder`` and the shapes of all parameters.
+
+        Raises:
+            CheckpointError: an option that is not known.
+        """
+        for option, known in (("vision_backbone", "resnet"), ("imagenet_norm", False)):
+            if settings.get(option, known) != known:
+                raise CheckpointError(f"UWM with {option} = {settings[option]} is not known; only {known} is.")
+        own = {name[len(FRAMES) :]: shape for name, shape in shapes.items() if name.startswith(FRAMES)}
+        head, shift = own.get("text_encoder.head.weight"), own.get("vae.shift")
+        resize, crop = (settings.get(name) for name in ("resize_shape", "crop_shape"))
+        return cls(
+            image_shapes={name: shape for name, shape in own.items() if name.startswith(RESNET)},
+            text_widths=(head[1], head[0]) if head else None,
+            latent_channels=shift[1] if shift else None,
+            resize=tuple(resize) if resize else None,
+            crop=tuple(crop) if crop else None,
+            steps=settings.get("num_frames", 2),
+        )
 
 
 class WorldFrames(nn.Module):

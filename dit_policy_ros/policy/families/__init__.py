@@ -50,15 +50,18 @@ FAMILIES: dict[str, ModuleType] = {
 }
 
 
-def identify(shapes: Shapes, where: object = "The checkpoint") -> tuple[str, str]:
+def identify(shapes: Shapes, where: object = "The checkpoint", expected: str | None = None) -> tuple[str, str]:
     """Returns the family whose parameters these are, and the prefix their names begin with.
+
+    Args:
+        expected: the family to ask first; legacy parameters may remind of another.
 
     Raises:
         CheckpointError: no family knows them.
     """
-    for name, family in FAMILIES.items():
-        for prefix in family.PREFIXES:
-            if family.detect(without_prefix(shapes, prefix)):
+    for name in sorted(FAMILIES, key=lambda name: name != expected):
+        for prefix in FAMILIES[name].PREFIXES:
+            if FAMILIES[name].detect(without_prefix(shapes, prefix)):
                 return name, prefix
     some = ", ".join(sorted(shapes)[:4]) or "none"
     raise CheckpointError(
@@ -92,7 +95,7 @@ def load_network(
     """
     path = Path(path)
     shapes = read_shapes(path)
-    found, prefix = identify(shapes, path)
+    found, prefix = identify(shapes, path, family)
     if family is not None and found != family:
         raise CheckpointError(f"{path} is of the family '{found}', but '{family}' was asked for; give the other path.")
     if settings is None:

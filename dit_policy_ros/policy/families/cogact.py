@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,8 +31,6 @@ PREFIXES = ("", "model.action_model.", "action_model.")
 EPS = 1e-6
 HEADS_BY_TYPE = {"DiT-S": 4, "DiT-B": 12, "DiT-L": 16}
 HEADS_BY_WIDTH = {384: 4, 768: 12, 1024: 16}
-GRIPPER = 6
-"""Channel that is binarised at 0.5."""
 
 
 @dataclass(frozen=True)
@@ -263,10 +260,3 @@ class CogAct(nn.Module):
     def loss(self, cache: CogActCache, actions: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Returns the mean squared error of the noise at (B,) integer steps."""
         return F.mse_loss(self(cache, diffused(actions, noise, t, self.schedule), t), noise)
-
-
-def unnormalize(actions: np.ndarray, low: np.ndarray, high: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns (un-normalised, normalised) actions, (..., A): clipped, gripper 0 or 1, masked channels to q01..q99."""
-    normalized = np.clip(actions, -1.0, 1.0)
-    normalized[..., GRIPPER] = normalized[..., GRIPPER] >= 0.5
-    return np.where(mask, 0.5 * (normalized + 1) * (high - low) + low, normalized), normalized

@@ -10,69 +10,38 @@ and are cached; each step adds those of the time token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dit_policy_ros.errors import PolicyError, one_of
-from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.corruption import diffused, diffusion_target
+from dit_policy_ros.policy.diffusion_transformer_config import DiffusionTransformerConfig, configure
+from dit_policy_ros.policy.guide import Guide, guided_actions
 from dit_policy_ros.policy.layers import KeysValues, sinusoid
 from dit_policy_ros.policy.prenorm import PreNormStack
 from dit_policy_ros.policy.samplers import ddim, ddpm
-from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named
-from dit_policy_ros.policy.shaped import axes, checked_heads, count
+from dit_policy_ros.policy.scaling import Scalings
+from dit_policy_ros.policy.schedules import leading
 from dit_policy_ros.policy.weights import Shapes
+
+__all__ = [
+    "PREFIXES",
+    "DiffusionTransformer",
+    "DiffusionTransformerCache",
+    "DiffusionTransformerConfig",
+    "build",
+    "configure",
+    "detect",
+    "rename",
+]
 
 PREFIXES = ("", "state_dicts.ema_model.", "state_dicts.model.")
 
 UNUSED = ("_dummy_variable", "mask_generator.", "model._dummy_variable", "obs_encoder.")
-NORMALIZER = "normalizer.params_dict."
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
-
-
-@dataclass(frozen=True)
-class DiffusionTransformerConfig:
-    """Sizes from the parameters; heads, observation steps and schedule from the official policy configuration."""
-
-    width: int
-    layers: int
-    condition_layers: int
-    """Layers of the condition encoder; 0 is an MLP."""
-    heads: int
-    feed_forward: int
-    positions: int
-    """Rows of the position table: the horizon, and one more where the time is the first token."""
-    condition_tokens: int
-    """Time and observations; 0 is the encoder alone."""
-    input_dim: int
-    """Channels of the sample: actions, then painted observations."""
-    condition_dim: int | None
-    """Width of an observation that is a condition token; None where it is painted into the sample."""
-    causal: bool
-    """Whether the checkpoint holds masks, one between actions and, where there are such tokens, one to observations."""
-    normalized: tuple[tuple[str, int], ...]
-    """Name and width of what the checkpoint's normaliser knows."""
-    action_dim: int
-    observation_steps: int
-    action_steps: int
-    train_steps: int = 100
-    beta_schedule: str = "squaredcos_cap_v2"
-    betas: tuple[float, float] = (1e-4, 0.02)
-    prediction: str = "epsilon"
-    """'epsilon' (the noise) or 'sample' (the clean actions)."""
-    clip: float | None = 1.0
-    sampler: str = "ddpm"
-    steps: int | None = None
-    """Sampling steps; None is as many as in training."""
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """Corruption of training."""
-        return named(self.beta_schedule, self.train_steps, *self.betas)
 
 
 def detect(shapes: Shapes) -> bool:
@@ -83,43 +52,6 @@ def detect(shapes: Shapes) -> bool:
 def rename(name: str) -> str | None:
     """Leaves out what the network does not use: placeholders, statistics, an image encoder."""
     return None if name.startswith(UNUSED) or ".input_stats." in name else name
-
-
-def configure(settings: Mapping[str, Any], shapes: Shapes) -> DiffusionTransformerConfig:
-    """Returns the configuration from the official policy settings and the parameter shapes."""
-    decoder, encoder = count(shapes, "model.decoder.layers."), count(shapes, "model.encoder.layers.")
-    stack = "model.decoder.layers.0." if decoder else "model.encoder.layers.0."
-    observation = shapes.get("model.cond_obs_emb.weight")
-    condition_tokens = shapes["model.cond_pos_emb"][1] if decoder else 0
-    width, input_dim = axes(shapes, "model.input_emb.weight", 2)
-    names = [name.removeprefix(NORMALIZER) for name in shapes if name.startswith(NORMALIZER)]
-    scales = [name.removesuffix(".scale") for name in names if name.endswith(".scale")]
-    normalized = {name: shapes[f"{NORMALIZER}{name}.scale"][0] for name in scales}
-    causal = "model.mask" in shapes
-    if settings.get("causal_attn", causal) and not causal:
-        raise KeyError("model.mask")
-    return DiffusionTransformerConfig(
-        width=width,
-        layers=decoder or encoder,
-        condition_layers=encoder if decoder else 0,
-        heads=checked_heads(settings.get("n_head", 4), width),
-        feed_forward=shapes[stack + "linear1.weight"][0],
-        positions=shapes["model.pos_emb"][1],
-        condition_tokens=condition_tokens,
-        input_dim=input_dim,
-        condition_dim=normalized.get("obs", observation[1]) if observation else None,
-        causal=causal,
-        normalized=tuple(sorted(normalized.items())),
-        action_dim=normalized.get("action", settings.get("action_dim", input_dim)),
-        observation_steps=condition_tokens - 1 if observation else settings.get("n_obs_steps", 2),
-        action_steps=settings.get("n_action_steps", 8),
-        train_steps=settings.get("train_steps", 100),
-        beta_schedule=settings.get("beta_schedule", "squaredcos_cap_v2"),
-        betas=(settings.get("beta_start", 1e-4), settings.get("beta_end", 0.02)),
-        prediction=settings.get("prediction_type", "epsilon"),
-        clip=settings.get("clip_sample_range", 1.0) if settings.get("clip_sample", True) else None,
-        steps=settings.get("num_inference_steps"),
-    )
 
 
 def build(config: DiffusionTransformerConfig) -> DiffusionTransformer:
@@ -164,15 +96,6 @@ class Transformer(nn.Module):
         self.register_buffer("memory_mask", torch.zeros(c.positions, seen) if c.causal and seen else None)
 
 
-class Scaling(nn.Module):
-    """``x * scale + offset`` per channel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(width))
-        self.offset = nn.Parameter(torch.zeros(width))
-
-
 class DiffusionTransformer(nn.Module):
     """The denoiser with the normaliser of its checkpoint."""
 
@@ -181,18 +104,15 @@ class DiffusionTransformer(nn.Module):
         self.config = config
         self.model = Transformer(config)
         if config.normalized:
-            scalings = nn.ModuleDict({name: Scaling(width) for name, width in config.normalized})
-            self.normalizer = nn.ModuleDict({"params_dict": scalings})
+            self.normalizer = Scalings(config.normalized)
 
     def normalize(self, name: str, x: Tensor) -> Tensor:
         """Maps raw 'obs' or 'action' (..., width) to the network's range."""
-        scaling = self.normalizer["params_dict"][name]
-        return x * scaling.scale + scaling.offset
+        return self.normalizer.of(name).normalize(x)
 
     def unnormalize(self, name: str, x: Tensor) -> Tensor:
         """Inverse of ``normalize``."""
-        scaling = self.normalizer["params_dict"][name]
-        return (x - scaling.offset) / scaling.scale
+        return self.normalizer.of(name).unnormalize(x)
 
     def executed(self, actions: Tensor) -> Tensor:
         """Returns the part of a chunk (B, H, A) that the official policy executes."""
@@ -275,12 +195,19 @@ class DiffusionTransformer(nn.Module):
         return x
 
     def sample(
-        self, cache: DiffusionTransformerCache, noise: Tensor, step_noise: Tensor | None = None, **changes: Any
+        self,
+        cache: DiffusionTransformerCache,
+        noise: Tensor,
+        step_noise: Tensor | None = None,
+        guide: Guide | None = None,
+        generator: torch.Generator | None = None,
+        **changes: Any,
     ) -> Tensor:
         """Returns a normalised sample (B, H, channels) from standard normal noise of that shape.
 
         Args:
-            step_noise: draws of 'ddpm', (draws, B, H, channels); None draws them.
+            step_noise: draws of 'ddpm', (draws, B, H, channels); None draws them from ``generator``.
+            guide: of the channels of the actions.
             changes: fields of the configuration to override, e.g. ``steps=10``.
 
         Raises:
@@ -289,14 +216,20 @@ class DiffusionTransformer(nn.Module):
         c = replace(self.config, **changes)
         if c.sampler not in SAMPLERS:
             raise PolicyError(one_of("Sampler", c.sampler, SAMPLERS))
-        options = {"step_noise": step_noise} if c.sampler == "ddpm" else {}
+        options = {"step_noise": step_noise, "generator": generator} if c.sampler == "ddpm" else {}
         grid = leading(c.train_steps, c.steps or c.train_steps)
-        network = partial(self, cache)
-        # A sampler works element by element, so painting what the network sees is painting the sample.
-        sample = SAMPLERS[c.sampler](
-            lambda x, t: network(self._paint(x, cache.observations), t),
-            noise, grid, c.schedule, c.prediction, c.clip, **options,
-        )  # fmt: skip
+
+        def denoiser(x: Tensor, t: int) -> Tensor:
+            # A sampler works element by element, so painting what the network sees is painting the sample.
+            x = self._paint(x, cache.observations)
+
+            def network(actions: Tensor, t: int) -> tuple[Tensor, Tensor]:
+                output = self(cache, torch.cat([actions, x[..., c.action_dim :]], dim=-1), t)
+                return output[..., : c.action_dim], output[..., c.action_dim :]
+
+            return torch.cat(guided_actions(network, guide)(x[..., : c.action_dim], t), dim=-1)
+
+        sample = SAMPLERS[c.sampler](denoiser, noise, grid, c.schedule, c.prediction, c.clip, **options)
         return self._paint(sample, cache.observations)
 
     def loss(self, cache: DiffusionTransformerCache, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -307,6 +240,6 @@ class DiffusionTransformer(nn.Module):
             t: (B,) diffusion steps.
         """
         noisy = self._paint(diffused(clean, noise, t, self.config.schedule), cache.observations)
-        target = clean if self.config.prediction == "sample" else noise
+        target = diffusion_target(clean, noise, t, self.config.schedule, self.config.prediction)
         error = (self(cache, noisy, t) - target).square()
         return self._paint(error, None if cache.observations is None else torch.zeros_like(cache.observations)).mean()

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dit_policy_ros.policy.gr00t import EPS, Attention, FeedForward, Gr00tCache, Gr00tConfig, head_count, read_config
+from dit_policy_ros.policy.diffusers_layers import Attention, FeedForward
+from dit_policy_ros.policy.gr00t import EPS, Gr00tCache, Gr00tConfig, head_count, read_config
 from dit_policy_ros.policy.gr00t_head import ActionHead
 from dit_policy_ros.policy.weights import Shapes, count_layers
 

@@ -91,6 +91,7 @@ class Gr00tN16(ActionHead):
             return lambda number: None
         if image_mask is None:
             raise PolicyError("GR00T N1.6 needs to know which tokens are image tokens; pass 'image_mask' to encode.")
-        valid = torch.ones_like(image_mask) if mask is None else mask.bool()
+        valid = torch.ones_like(image_mask, dtype=torch.bool) if mask is None else mask.bool()
+        image_mask = image_mask.bool()
         text, image = valid & ~image_mask, valid & image_mask
         return lambda number: text if number % (2 * self.config.text_every) == 0 else image

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_policy_ros.errors import CheckpointError
-from dit_policy_ros.policy.corruption import interpolated
-from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.flow_matching import FlowMatching
 from dit_policy_ros.policy.layers import (
     GroupedAttention,
     KeysValues,
@@ -28,14 +25,9 @@ from dit_policy_ros.policy.layers import (
     check_tokens,
     modulate,
 )
-from dit_policy_ros.policy.samplers import euler
-from dit_policy_ros.policy.schedules import uniform_times
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
 PREFIXES = ("", "module.", "state_dict.", "model.")
-
-NOT_INHERITED = ("st_adaptor", "act_adaptor", "action_encoder", "final_layer", "action_decoder")
-"""A stage-1 parameter whose name contains one of these is not taken over into stage 2."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +173,7 @@ class Transformer(nn.Module):
         return self.action_decoder(x, time)
 
 
-class HRdt(nn.Module):
+class HRdt(FlowMatching):
     """H-RDT with its adapters. Language and image tokens are raw features of the encoders."""
 
     def __init__(self, config: HRdtConfig) -> None:
@@ -241,37 +233,3 @@ class HRdt(nn.Module):
         rows = [self.action_encoder["state_adaptor"](state), self.action_encoder["action_adaptor"](x)]
         tokens = torch.cat(rows, dim=1) + self.model.x_pos_emb  # (B, 1+H, D)
         return self.model(tokens, time, cache)[:, 1:]
-
-    denoise = nn.Module.__call__
-
-    def sample(
-        self, cache: HRdtCache, noise: Tensor, state: Tensor, steps: int | None = None, guide: Guide | None = None
-    ) -> Tensor:
-        """Returns actions (B, H, A) from standard normal noise (B, H, A) by equal Euler steps."""
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self(cache, x, torch.tensor([t], device=x.device), state)
-
-        return euler(guided(velocity, guide), noise, uniform_times(steps or self.config.steps))
-
-    def loss(self, cache: HRdtCache, actions: Tensor, noise: Tensor, t: Tensor, state: Tensor) -> Tensor:
-        """Returns the mean squared error of the velocity at (B,) flow times, over all entries."""
-        return F.mse_loss(self(cache, interpolated(actions, noise, t), t, state), actions - noise)
-
-
-def inherited(stage1: Shapes, network: nn.Module) -> tuple[str, ...]:
-    """Returns the names that a stage-2 network takes over from a stage-1 checkpoint.
-
-    Everything but the action encoder and decoder; unknown names are ignored, image positions only where they fit.
-
-    Raises:
-        CheckpointError: another parameter has another shape, such as ``x_pos_emb`` of another horizon.
-    """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    names = [name for name in stage1 if name in wanted and not any(part in name for part in NOT_INHERITED)]
-    if stage1.get("model.img_pos_emb") != wanted["model.img_pos_emb"] and "model.img_pos_emb" in names:
-        names.remove("model.img_pos_emb")
-    wrong = [f"{name} {stage1[name]} instead of {wanted[name]}" for name in names if stage1[name] != wanted[name]]
-    if wrong:
-        raise CheckpointError(f"The stage-1 checkpoint does not fit: {', '.join(wrong)}; keep its horizon and lengths.")
-    return tuple(sorted(names))

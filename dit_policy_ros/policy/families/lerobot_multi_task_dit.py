@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from dit_policy_ros.errors import PolicyError, one_of
 from dit_policy_ros.policy.adaptive import gated_block, modulation, part_of
-from dit_policy_ros.policy.attention import PackedAttention, rotate
-from dit_policy_ros.policy.corruption import diffused
-from dit_policy_ros.policy.layers import attend, gelu_tanh, sinusoid, split_heads
+from dit_policy_ros.policy.attention import PackedAttention, RotaryAttention
+from dit_policy_ros.policy.corruption import diffused, diffusion_target
+from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.layers import gelu_tanh, sinusoid
 from dit_policy_ros.policy.samplers import ddim, ddpm, euler, rk4
+from dit_policy_ros.policy.samplers.prediction import prediction_named
 from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named, uniform_times
 from dit_policy_ros.policy.shaped import checked_heads, count
 from dit_policy_ros.policy.weights import Shapes
@@ -65,7 +67,7 @@ class MultiTaskDitConfig:
     betas: tuple[float, float] = (1e-4, 0.02)
     """First and last variance of the schedules that take them."""
     prediction: str = "epsilon"
-    """'epsilon' (the noise) or 'sample' (the clean actions)."""
+    """'epsilon' (the noise), 'sample' (the clean actions) or 'v'."""
     clip: float | None = 1.0
     sigma_min: float = 0.0
 
@@ -113,7 +115,7 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MultiTaskDitConfig
         train_steps=settings.get("num_train_timesteps", 100),
         beta_schedule=settings.get("beta_schedule", "squaredcos_cap_v2"),
         betas=(settings.get("beta_start", 1e-4), settings.get("beta_end", 0.02)),
-        prediction=settings.get("prediction_type", "epsilon"),
+        prediction=prediction_named(settings.get("prediction_type", "epsilon")),
         clip=settings.get("clip_sample_range", 1.0) if settings.get("clip_sample", True) else None,
         sigma_min=settings.get("sigma_min", 0.0),
     )
@@ -132,24 +134,6 @@ class MultiTaskDitCache:
     """Observation half of every layer's six modulation vectors, with the bias, each (B, 6D)."""
 
 
-class RotaryAttention(nn.Module):
-    """Self-attention with rotary positions 0..N-1 on q and k."""
-
-    def __init__(self, c: MultiTaskDitConfig) -> None:
-        super().__init__()
-        self.heads = c.heads
-        self.pairs, self.base = c.hidden // c.heads // 2, c.rotary_base
-        self.qkv_proj = nn.Linear(c.hidden, 3 * c.hidden)
-        self.out_proj = nn.Linear(c.hidden, c.hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        parts = self.qkv_proj(x).chunk(3, dim=-1)
-        q, k, v = (split_heads(part, self.heads) for part in parts)  # (B, heads, N, head_dim)
-        frequencies = self.base ** (-torch.arange(self.pairs, device=x.device, dtype=torch.float32) / self.pairs)
-        return self.out_proj(attend(rotate(q, frequencies), (rotate(k, frequencies), v)))
-
-
 class Block(nn.Module):
     """Attention and feed-forward, each modulated and gated."""
 
@@ -158,7 +142,7 @@ class Block(nn.Module):
         if c.rotary_base is None:
             self.multihead_attn = PackedAttention(c.hidden, c.heads)
         else:
-            self.attn = RotaryAttention(c)
+            self.attn = RotaryAttention(c.hidden, c.heads, c.rotary_base)
         self.mlp = nn.Sequential(nn.Linear(c.hidden, c.mlp_hidden), gelu_tanh(), nn.Linear(c.mlp_hidden, c.hidden))
         self.adaLN_modulation = modulation(c.time_width + c.condition_width, c.hidden, 6)
 
@@ -196,18 +180,20 @@ class MultiTaskDit(nn.Module):
             text_encoder = nn.ModuleDict({"projection": nn.Linear(*config.text_widths)})
             self.observation_encoder = nn.ModuleDict({"text_encoder": text_encoder})
 
-    def conditioning(self, state: Tensor, camera_features: Tensor, text_features: Tensor | None = None) -> Tensor:
+    def conditioning(
+        self, state: Tensor, camera_features: Tensor | None, text_features: Tensor | None = None
+    ) -> Tensor:
         """Returns the observation vector, (B, C): every step's state, cameras and text, oldest step first.
 
         Args:
             state: (B, S, state width), normalised.
-            camera_features: (B, S, cameras, width), class tokens of CLIP's last hidden layer.
+            camera_features: (B, S, cameras, width), class tokens of CLIP's last hidden layer; None without cameras.
             text_features: (B, text width), pooled CLIP text output.
 
         Raises:
             PolicyError: the widths do not add up to those of the checkpoint.
         """
-        parts = [state, camera_features.flatten(2)]
+        parts = [state] if camera_features is None else [state, camera_features.flatten(2)]
         if text_features is not None:
             text = self.observation_encoder["text_encoder"]["projection"](text_features)  # (B, text out)
             parts.append(text[:, None].expand(-1, state.shape[1], -1))
@@ -252,24 +238,30 @@ class MultiTaskDit(nn.Module):
     denoise = nn.Module.__call__
 
     def sample(
-        self, cache: MultiTaskDitCache, noise: Tensor, step_noise: Tensor | None = None, **changes: Any
+        self,
+        cache: MultiTaskDitCache,
+        noise: Tensor,
+        step_noise: Tensor | None = None,
+        guide: Guide | None = None,
+        generator: torch.Generator | None = None,
+        **changes: Any,
     ) -> Tensor:
         """Returns normalised actions (B, H, A) from standard normal noise of that shape.
 
         Args:
-            step_noise: draws of 'ddpm', (draws, B, H, A); None draws them.
+            step_noise: draws of 'ddpm', (draws, B, H, A); None draws them from ``generator``.
             changes: fields of the configuration to override, e.g. ``steps=10``.
 
         Raises:
             PolicyError: the objective or the sampler is unknown.
         """
         c = replace(self.config, **changes)
-        denoiser = partial(self, cache)
+        denoiser = guided(partial(self, cache), guide)
         samplers = _choose("Objective", c.objective, SAMPLERS_OF)
         sampler = _choose("Sampler", c.sampler or next(iter(samplers)), samplers)
         if c.objective == "flow_matching":
             return sampler(denoiser, noise, uniform_times(c.steps or FLOW_STEPS))
-        options = {"step_noise": step_noise} if sampler is ddpm else {}
+        options = {"step_noise": step_noise, "generator": generator} if sampler is ddpm else {}
         grid = leading(c.train_steps, c.steps or c.train_steps)
         return sampler(denoiser, noise, grid, c.schedule, c.prediction, c.clip, **options)
 
@@ -290,7 +282,7 @@ class MultiTaskDit(nn.Module):
             target = actions - (1 - c.sigma_min) * noise
         else:
             noisy = diffused(actions, noise, t, c.schedule)
-            target = actions if c.prediction == "sample" else noise
+            target = diffusion_target(actions, noise, t, c.schedule, c.prediction)
         error = (self(cache, noisy, t) - target).square()
         if padding is None:
             return error.mean()

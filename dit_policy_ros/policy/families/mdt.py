@@ -56,8 +56,10 @@ class Mdt(EncoderDecoder):
         """
         net, place = self.net, self.config.goal_tokens
         embed = net.lang_emb if contrastive and hasattr(net, "lang_emb") else net.goal_emb
-        cameras = torch.cat([net.tok_emb(static), net.incam_embed(gripper)], dim=1) + net.pos_emb[:, place : place + 1]
-        return torch.cat([embed(goal) + net.pos_emb[:, :place], cameras], dim=1)  # (B, 3, D)
+        cameras, embedded = torch.cat([net.tok_emb(static), net.incam_embed(gripper)], dim=1), embed(goal)
+        if self.config.positions:
+            cameras, embedded = cameras + net.pos_emb[:, place : place + 1], embedded + net.pos_emb[:, :place]
+        return torch.cat([embedded, cameras], dim=1)  # (B, 3, D)
 
     def encode(self, static: Tensor, gripper: Tensor, goal: Tensor) -> MdtCache:
         """Runs the encoder; a goal of zeros is no goal. See ``tokens`` for the arguments."""

@@ -8,7 +8,7 @@ text and the current image, pose and depth, whose share of every token does not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.policy.adaptive import AdaptiveBlock, modulation, plain_norm
 from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.guide import Guide, guided_actions
 from dit_policy_ros.policy.layers import TimestepEmbedder, gelu_tanh, modulate
+from dit_policy_ros.policy.modalities import ACTION, DEPTH, EMBEDDERS, IMAGE, POSITIONS, PadSample, Part
+from dit_policy_ros.policy.patches import unpatched
 from dit_policy_ros.policy.samplers import ddpm
 from dit_policy_ros.policy.schedules import NoiseSchedule, linspace
 from dit_policy_ros.policy.schedules import linear as linear_schedule
@@ -27,30 +30,6 @@ from dit_policy_ros.policy.variational import Chain
 from dit_policy_ros.policy.weights import Shapes
 
 PREFIXES = ("", "model.")
-
-IMAGE, ACTION, DEPTH = "", "a_", "d_"
-"""What the final layer's parameters of each modality begin with."""
-EMBEDDERS = {IMAGE: "x_embedder", ACTION: "a_embedder", DEPTH: "d_embedder"}
-POSITIONS = {IMAGE: "pos_embed", ACTION: "a_pos_embed", DEPTH: "d_pos_embed"}
-
-
-class Part(NamedTuple):
-    """One modality."""
-
-    name: str
-    """What its parameters in the final layer begin with: one of IMAGE, ACTION, DEPTH."""
-    inputs: int
-    """Channels of what is denoised and of what is known."""
-    moving: int
-    """Channels of what is denoised."""
-    patch: int
-    """Side of a token; 1 for actions."""
-    positions: int
-
-    @property
-    def outputs(self) -> int:
-        """Values that the final layer makes of a token: noise and variance of every channel."""
-        return 2 * self.moving * self.patch**2
 
 
 @dataclass(frozen=True)
@@ -109,37 +88,6 @@ def _part(shapes: Shapes, name: str) -> Part:
 def build(config: PadConfig) -> Pad:
     """Returns the network with fresh parameters."""
     return Pad(config)
-
-
-class PadSample(NamedTuple):
-    """What is denoised together. As network output every channel is there twice: noise, then variance values."""
-
-    latent: Tensor
-    """(B, frames * 4, h, w) future latents, frames stacked on channels."""
-    action: Tensor
-    """(B, tokens, width) actions; one token of all steps where the checkpoint is conditioned on the pose."""
-    depth: Tensor | None = None
-    """(B, frames, H, W) future depth maps."""
-
-    def of(self, modality: str) -> Tensor | None:
-        """Returns one part."""
-        return {IMAGE: self.latent, ACTION: self.action, DEPTH: self.depth}[modality]
-
-    def packed(self) -> Tensor:
-        """(B, all values)."""
-        return torch.cat([part.flatten(1) for part in self if part is not None], dim=1)
-
-    def unpacked(self, values: Tensor) -> PadSample:
-        """Inverse of ``packed`` for parts of these shapes."""
-        parts = [part for part in self if part is not None]
-        pieces = values.split([part[0].numel() for part in parts], dim=1)
-        return PadSample(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
-
-    def halves(self) -> tuple[PadSample, PadSample]:
-        """Splits a network output into noise and variance values."""
-        axes = (1, 2, 1)
-        pairs = [part.chunk(2, axis) for part, axis in zip(self, axes, strict=True) if part is not None]
-        return PadSample(*(pair[0] for pair in pairs)), PadSample(*(pair[1] for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -246,6 +194,12 @@ class Pad(nn.Module):
             known[part.name] = own
         return PadCache(self.text(text) if text is not None and self.config.text_width else None, known)
 
+    def posed(self, cache: PadCache, pose: Tensor) -> PadCache:
+        """Returns the cache of another pose (B, 1, width); nothing else is embedded again."""
+        part = next(part for part in self.config.parts if part.name == ACTION)
+        own = getattr(self, POSITIONS[ACTION]) + self._embedder(part)[1] + self._embed(part, pose, known=True)
+        return replace(cache, known={**cache.known, ACTION: own})
+
     def _mask(self, images: int, tokens: int, device: torch.device) -> Tensor | None:
         if not self.config.image_apart:
             return None
@@ -272,28 +226,41 @@ class Pad(nn.Module):
         outputs = {}
         for part, piece in zip(parts, pieces, strict=True):
             out = self.final_layer(piece, condition, part.name)
-            outputs[part.name] = out if part.name == ACTION else _unpatched(part, out, x.of(part.name).shape)
+            outputs[part.name] = out if part.name == ACTION else unpatched(out, part.patch, x.of(part.name).shape)
         return PadSample(outputs[IMAGE], outputs[ACTION], outputs.get(DEPTH))
 
     denoise = nn.Module.__call__
 
     def sample(
-        self, cache: PadCache, noise: PadSample, step_noise: Tensor | None = None, steps: int | None = None
+        self,
+        cache: PadCache,
+        noise: PadSample,
+        step_noise: Tensor | None = None,
+        steps: int | None = None,
+        guide: Guide | None = None,
+        generator: torch.Generator | None = None,
     ) -> PadSample:
         """Returns future latents, actions and depth from standard normal noise of their shapes.
 
         Args:
-            step_noise: (draws, B, all values), packed as ``PadSample.packed`` does; None draws them.
+            step_noise: (draws, B, all values), packed as ``PadSample.packed`` does; None draws from ``generator``.
             steps: length of the respaced chain.
+            guide: of the actions, in the shape in which the network takes them.
         """
 
         def denoiser(x: Tensor, step: int) -> tuple[Tensor, Tensor]:
-            predicted, values = self(cache, noise.unpacked(x), step).halves()
-            return predicted.packed(), values.packed()
+            sample = noise.unpacked(x)
 
-        grid = linspace(self.config.train_steps, steps or self.config.steps)
-        last = ddpm(denoiser, noise.packed(), grid, self.schedule, variance="learned", step_noise=step_noise)
-        return noise.unpacked(last)
+            def network(action: Tensor, step: int) -> tuple[Tensor, tuple[PadSample, PadSample]]:
+                halves = self(cache, sample._replace(action=action), step).halves()
+                return halves[0].action, halves
+
+            action, (predicted, values) = guided_actions(network, guide)(sample.action, step)
+            return predicted._replace(action=action).packed(), values.packed()
+
+        grid, start = linspace(self.config.train_steps, steps or self.config.steps), noise.packed()
+        draws = {"step_noise": step_noise, "generator": generator}
+        return noise.unpacked(ddpm(denoiser, start, grid, self.schedule, variance="learned", **draws))
 
     def loss(self, cache: PadCache, clean: PadSample, noise: PadSample, t: Tensor) -> list[PadLoss]:
         """Returns the loss of every modality at (B,) steps of the full chain: its parts are to be added."""
@@ -306,10 +273,3 @@ class Pad(nn.Module):
             if a is not None:
                 losses.append(PadLoss((p - n).square().flatten(1).mean(1), chain.bound(a, x, t, p, v)))
         return losses
-
-
-def _unpatched(part: Part, out: Tensor, shape: torch.Size) -> Tensor:
-    """(B, N, p * p * C) -> (B, C, h, w) for an input of this shape."""
-    rows, columns = shape[2] // part.patch, shape[3] // part.patch
-    grid = out.unflatten(-1, (part.patch, part.patch, -1)).unflatten(1, (rows, columns))  # (B, r, c, p, p, C)
-    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

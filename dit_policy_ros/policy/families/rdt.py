@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_policy_ros.policy.corruption import diffused
+from dit_policy_ros.policy.corruption import diffused, diffusion_target
 from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.layers import (
     KeysValues,
@@ -23,19 +23,18 @@ from dit_policy_ros.policy.layers import (
     TimestepEmbedder,
     adapter,
     adapter_widths,
-    attend,
     check_tokens,
     gelu_tanh,
-    split_heads,
 )
 from dit_policy_ros.policy.samplers import dpm_solver
+from dit_policy_ros.policy.samplers.prediction import prediction_named
 from dit_policy_ros.policy.schedules import NoiseSchedule, linspace_open, named
+from dit_policy_ros.policy.std_attention import StdAttention, StdCrossAttention, StdNorm
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
 PREFIXES = ("", "module.")
 """The second is that of fine-tuned DeepSpeed files."""
 
-EPS = 1e-6
 EXTRA_TOKENS = 3
 """Diffusion step, control frequency, state: what stands before the actions."""
 
@@ -60,7 +59,7 @@ class RdtConfig:
     steps: int = 5
     beta_schedule: str = "squaredcos_cap_v2"
     prediction: str = "sample"
-    """'sample' (the clean actions) or 'epsilon' (the noise)."""
+    """'sample' (the clean actions), 'epsilon' (the noise) or 'v'."""
     mean_square_norm: bool = False
     """True for weights fine-tuned with timm >= 1.0.13, whose norm divides by the root mean square."""
 
@@ -90,7 +89,7 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> RdtConfig:
         train_steps=scheduler.get("num_train_timesteps", 1000),
         steps=scheduler.get("num_inference_timesteps", 5),
         beta_schedule=scheduler.get("beta_schedule", "squaredcos_cap_v2"),
-        prediction=scheduler.get("prediction_type", "sample"),
+        prediction=prediction_named(scheduler.get("prediction_type", "sample")),
         mean_square_norm=settings.get("mean_square_norm", False),
     )
 
@@ -110,73 +109,16 @@ class RdtCache:
     """(B, L) bool, True may be attended; None attends to all."""
 
 
-class StdNorm(nn.Module):
-    """The 'RMSNorm' of timm up to 1.0.12: divides by the unbiased standard deviation without centring; gain only."""
-
-    def __init__(self, width: int, mean_square: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.mean_square = mean_square
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises (..., width)."""
-        wide = x.float()
-        if self.mean_square:
-            power = wide.square().mean(-1, keepdim=True)
-        else:  # Tensor.var is ten times slower on a CPU
-            centred = wide - wide.mean(-1, keepdim=True)
-            power = centred.square().sum(-1, keepdim=True) / (x.shape[-1] - 1)
-        return (wide * torch.rsqrt(power + EPS)).to(x.dtype) * self.weight
-
-
-class Attention(nn.Module):
-    """Self-attention, q and k normalised per head."""
-
-    def __init__(self, c: RdtConfig) -> None:
-        super().__init__()
-        self.heads = c.heads
-        self.qkv = nn.Linear(c.hidden, 3 * c.hidden)
-        self.q_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
-        self.k_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
-        self.proj = nn.Linear(c.hidden, c.hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))  # (B, heads, N, head_dim)
-        return self.proj(attend(self.q_norm(q), (self.k_norm(k), v)))
-
-
-class CrossAttention(nn.Module):
-    """Attention to keys and values that are made once per condition."""
-
-    def __init__(self, c: RdtConfig) -> None:
-        super().__init__()
-        self.heads = c.heads
-        self.q = nn.Linear(c.hidden, c.hidden)
-        self.kv = nn.Linear(c.hidden, 2 * c.hidden)
-        self.q_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
-        self.k_norm = StdNorm(c.hidden // c.heads, c.mean_square_norm)
-        self.proj = nn.Linear(c.hidden, c.hidden)
-
-    def keys_values(self, condition: Tensor) -> KeysValues:
-        """(B, L, D) -> normalised keys and values, each (B, heads, L, head_dim)."""
-        k, v = (split_heads(part, self.heads) for part in self.kv(condition).chunk(2, dim=-1))
-        return self.k_norm(k).contiguous(), v.contiguous()
-
-    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return self.proj(attend(self.q_norm(split_heads(self.q(x), self.heads)), keys_values, mask))
-
-
 class Block(nn.Module):
     """Self-attention, cross-attention, feed-forward; each after a norm and added."""
 
     def __init__(self, c: RdtConfig) -> None:
         super().__init__()
+        sizes = (c.hidden, c.heads, c.mean_square_norm)
         self.norm1 = StdNorm(c.hidden, c.mean_square_norm)
-        self.attn = Attention(c)
+        self.attn = StdAttention(*sizes)
         self.norm2 = StdNorm(c.hidden, c.mean_square_norm)
-        self.cross_attn = CrossAttention(c)
+        self.cross_attn = StdCrossAttention(*sizes)
         self.norm3 = StdNorm(c.hidden, c.mean_square_norm)
         self.ffn = Mlp(c.hidden, c.ffn_hidden, c.hidden, gelu_tanh())
 
@@ -231,6 +173,22 @@ class Rdt(nn.Module):
         self.state_adaptor = adapter(config.state_widths, gelu_tanh)
         self.model = Transformer(config)
 
+    def conditions(self, lang_tokens: Tensor, img_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns adapted language (B, L, D) and image (B, M, D) tokens with their positions; see ``encode``."""
+        c = self.config
+        check_tokens(lang_tokens, c.lang_widths[0], c.max_lang_tokens, "language")
+        check_tokens(img_tokens, c.img_widths[0], c.img_tokens, "image", exact=True)
+        lang = self.lang_adaptor(lang_tokens)
+        return (
+            lang + self.model.lang_cond_pos_embed[:, : lang.shape[1]],
+            self.img_adaptor(img_tokens) + self.model.img_cond_pos_embed,
+        )
+
+    def project(self, conditions: tuple[Tensor, Tensor], lang_mask: Tensor | None = None) -> RdtCache:
+        """Projects the cross-attention keys and values of every block: language in even ones, images in odd ones."""
+        blocks = enumerate(self.model.blocks)
+        return RdtCache(tuple(block.cross_attn.keys_values(conditions[i % 2]) for i, block in blocks), lang_mask)
+
     def encode(self, lang_tokens: Tensor, img_tokens: Tensor, lang_mask: Tensor | None = None) -> RdtCache:
         """Adapts the conditions and projects the cross-attention keys and values of every block.
 
@@ -242,15 +200,7 @@ class Rdt(nn.Module):
         Raises:
             PolicyError: a feature has another width, or there are too many tokens.
         """
-        c = self.config
-        check_tokens(lang_tokens, c.lang_widths[0], c.max_lang_tokens, "language")
-        check_tokens(img_tokens, c.img_widths[0], c.img_tokens, "image", exact=True)
-        lang = self.lang_adaptor(lang_tokens)  # (B, L, D)
-        lang = lang + self.model.lang_cond_pos_embed[:, : lang.shape[1]]
-        img = self.img_adaptor(img_tokens) + self.model.img_cond_pos_embed  # (B, M, D)
-        conditions = (lang, img)
-        keys_values = [b.cross_attn.keys_values(conditions[i % 2]) for i, b in enumerate(self.model.blocks)]
-        return RdtCache(tuple(keys_values), lang_mask)
+        return self.project(self.conditions(lang_tokens, img_tokens), lang_mask)
 
     def forward(
         self, cache: RdtCache, x: Tensor, t: Tensor, state: Tensor, action_mask: Tensor, frequency_hz: Tensor
@@ -315,4 +265,4 @@ class Rdt(nn.Module):
     ) -> Tensor:
         """Returns the mean squared error over all slots, the masked ones included; t is (B,) integer steps."""
         prediction = self(cache, diffused(actions, noise, t, self.schedule), t, state, action_mask, frequency_hz)
-        return F.mse_loss(prediction, actions if self.config.prediction == "sample" else noise)
+        return F.mse_loss(prediction, diffusion_target(actions, noise, t, self.schedule, self.config.prediction))

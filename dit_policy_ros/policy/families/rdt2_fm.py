@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_policy_ros.errors import PolicyError
-from dit_policy_ros.policy.corruption import interpolated
-from dit_policy_ros.policy.guide import Guide, guided
+from dit_policy_ros.policy.flow_matching import FlowMatching
 from dit_policy_ros.policy.layers import (
     GroupedAttention,
     KeysValues,
@@ -29,8 +27,6 @@ from dit_policy_ros.policy.layers import (
     adapter_widths,
     modulate,
 )
-from dit_policy_ros.policy.samplers import euler
-from dit_policy_ros.policy.schedules import uniform_times
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
 PREFIXES = ("", "module.")
@@ -165,7 +161,7 @@ class Transformer(nn.Module):
         return self.final_layer(x, modulation)
 
 
-class Rdt2Fm(nn.Module):
+class Rdt2Fm(FlowMatching):
     """RDT2-FM with its adapters."""
 
     def __init__(self, config: Rdt2FmConfig) -> None:
@@ -228,19 +224,3 @@ class Rdt2Fm(nn.Module):
         registers = self.model.register_tokens.expand(len(x), -1, -1)
         tokens = torch.cat([self.act_adaptor(x), registers], dim=1) + self.model.x_pos_emb  # (B, H+R, D)
         return self.model(tokens, torch.cat([time, state[:, 0]], dim=-1), cache)[:, : x.shape[1]]
-
-    denoise = nn.Module.__call__
-
-    def sample(
-        self, cache: Rdt2FmCache, noise: Tensor, state: Tensor, steps: int | None = None, guide: Guide | None = None
-    ) -> Tensor:
-        """Returns actions (B, H, A) from standard normal noise (B, H, A) by equal Euler steps."""
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self(cache, x, torch.tensor([t], device=x.device), state)
-
-        return euler(guided(velocity, guide), noise, uniform_times(steps or self.config.steps))
-
-    def loss(self, cache: Rdt2FmCache, actions: Tensor, noise: Tensor, t: Tensor, state: Tensor) -> Tensor:
-        """Returns the mean squared error of the velocity at (B,) flow times, over all entries."""
-        return F.mse_loss(self(cache, interpolated(actions, noise, t), t, state), actions - noise)

@@ -16,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_policy_ros.errors import CheckpointError, PolicyError, one_of
-from dit_policy_ros.policy.adaptive import AdaptiveBlock, modulation, part_of, plain_norm
+from dit_policy_ros.errors import PolicyError, one_of
+from dit_policy_ros.policy.adaptive import AdaptiveBlock, AdaptiveHead, part_of
 from dit_policy_ros.policy.corruption import diffused
-from dit_policy_ros.policy.encoders.world_frames import RESNET, FramesConfig, WorldFrames
-from dit_policy_ros.policy.layers import modulate, sinusoid
+from dit_policy_ros.policy.encoders.world_frames import FramesConfig, WorldFrames
+from dit_policy_ros.policy.guide import Guide, guided_actions
+from dit_policy_ros.policy.layers import sinusoid
+from dit_policy_ros.policy.patches import Patchifier
 from dit_policy_ros.policy.samplers import ddim
 from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named
 from dit_policy_ros.policy.shaped import axes, checked_heads, count
@@ -28,7 +30,6 @@ from dit_policy_ros.policy.weights import Shapes
 
 PREFIXES = ("", "model.")
 NET = "noise_pred_net."
-FRAMES = "obs_encoder."
 FROZEN = ("obs_encoder.vae.vae.", "obs_encoder.text_encoder.language_model.")
 """Prefixes of the autoencoder and of CLIP in released files."""
 
@@ -107,27 +108,11 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> UwmConfig:
         registers=shapes[f"{NET}registers"][1] if f"{NET}registers" in shapes else None,
         tokens=shapes[f"{NET}pos_embed"][1],
         qkv_bias=block + "attn.qkv.bias" in shapes,
-        frames=_frames(settings.get("obs_encoder", {}), shapes),
+        frames=FramesConfig.read(settings.get("obs_encoder", {}), shapes),
         train_steps=model.get("num_train_steps", 100),
         steps=model.get("num_inference_steps", 10),
         beta_schedule=model.get("beta_schedule", "squaredcos_cap_v2"),
         clip=1.0 if model.get("clip_sample", True) else None,
-    )
-
-
-def _frames(settings: Mapping[str, Any], shapes: Shapes) -> FramesConfig:
-    for option, known in (("vision_backbone", "resnet"), ("imagenet_norm", False)):
-        if settings.get(option, known) != known:
-            raise CheckpointError(f"UWM with {option} = {settings[option]} is not known; only {known} is.")
-    own = {name[len(FRAMES) :]: shape for name, shape in shapes.items() if name.startswith(FRAMES)}
-    head, shift = own.get("text_encoder.head.weight"), own.get("vae.shift")
-    resize, crop = (settings.get(name) for name in ("resize_shape", "crop_shape"))
-    return FramesConfig(
-        image_shapes={name: shape for name, shape in own.items() if name.startswith(RESNET)},
-        text_widths=(head[1], head[0]) if head else None,
-        latent_channels=shift[1] if shift else None,
-        resize=tuple(resize) if resize else None,
-        crop=tuple(crop) if crop else None,
     )
 
 
@@ -145,6 +130,10 @@ class UwmCache:
     head: Tensor
     """Their part of the head's two, (B, 2D)."""
 
+    def __add__(self, other: UwmCache) -> UwmCache:
+        pairs = zip(self.modulations, other.modulations, strict=True)
+        return UwmCache(tuple(a + b for a, b in pairs), self.head + other.head)
+
 
 class UwmLoss(NamedTuple):
     """The loss of training, in its parts, and what the network was given."""
@@ -159,43 +148,6 @@ class UwmLoss(NamedTuple):
     predicted_next_obs: Tensor
 
 
-class Patchifier(nn.Module):
-    """Latent frames to tokens and back."""
-
-    def __init__(self, c: UwmConfig) -> None:
-        super().__init__()
-        self.patch = c.patch
-        self.patch_encoder = nn.Conv3d(c.channels, c.hidden, c.patch, c.patch)
-        self.patch_decoder = nn.Linear(c.hidden, c.channels * math.prod(c.patch))
-
-    def encode(self, latents: Tensor) -> Tensor:
-        """(B, views, C, T, H, W) -> (B, views * patches, D), patches by time, row, column."""
-        patches = self.patch_encoder(latents.flatten(0, 1))  # (B*V, D, t, h, w)
-        return patches.flatten(2).transpose(1, 2).unflatten(0, latents.shape[:2]).flatten(1, 2)
-
-    def decode(self, tokens: Tensor, shape: torch.Size) -> Tensor:
-        """Inverse of ``encode`` for latents of this shape."""
-        _, views, channels, *size = shape
-        grid = [length // side for length, side in zip(size, self.patch, strict=True)]
-        x = self.patch_decoder(tokens).unflatten(1, (views, *grid)).unflatten(-1, (channels, *self.patch))
-        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4, 8)  # (B, V, C, t, pt, h, ph, w, pw)
-        return x.flatten(7, 8).flatten(5, 6).flatten(3, 4)
-
-
-class Head(nn.Module):
-    """Modulated norm and a linear layer."""
-
-    def __init__(self, c: UwmConfig) -> None:
-        super().__init__()
-        self.adaLN_modulation = modulation(c.condition_width + c.time_width, c.hidden, 2)
-        self.linear = nn.Linear(c.hidden, c.hidden)
-
-    def forward(self, x: Tensor, vectors: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        shift, scale = vectors.chunk(2, dim=-1)
-        return self.linear(modulate(plain_norm(x), shift, scale))
-
-
 class Transformer(nn.Module):
     """The parameters under ``noise_pred_net.`` in a checkpoint."""
 
@@ -206,14 +158,14 @@ class Transformer(nn.Module):
         self.timestep_embedding = nn.ModuleDict({"proj": proj})
         self.action_encoder = nn.Sequential(nn.Linear(c.action_dim, inner), nn.Mish(), nn.Linear(inner, c.hidden))
         self.action_decoder = nn.Sequential(nn.Linear(c.hidden, inner), nn.Mish(), nn.Linear(inner, c.action_dim))
-        self.obs_patchifier = Patchifier(c)
+        self.obs_patchifier = Patchifier(c.channels, c.hidden, c.patch)
         self.registers = nn.Parameter(torch.zeros(1, c.registers, c.hidden)) if c.registers is not None else None
         self.pos_embed = nn.Parameter(torch.zeros(1, c.tokens, c.hidden))
         blocks = (
             AdaptiveBlock(c.hidden, c.heads, c.mlp_hidden, condition, nn.GELU(), c.qkv_bias) for _ in range(c.depth)
         )
         self.blocks = nn.ModuleList(blocks)
-        self.head = Head(c)
+        self.head = AdaptiveHead(c.hidden, condition)
 
 
 class Uwm(nn.Module):
@@ -230,10 +182,15 @@ class Uwm(nn.Module):
         """Corruption of both modalities."""
         return named(self.config.beta_schedule, self.config.train_steps)
 
-    def encode(self, condition: Tensor) -> UwmCache:
-        """Projects the vector that ``obs_encoder`` makes of the present, (B, C), to its part of every modulation."""
+    def encode(self, condition: Tensor, start: int = 0, bias: bool = True) -> UwmCache:
+        """Projects the vector that ``obs_encoder`` makes of the present, (B, C), to its part of every modulation.
+
+        Args:
+            start: first column of the vector, where only some of them are given; the caches of all parts are added.
+            bias: exactly one part has it.
+        """
         net = self.noise_pred_net
-        parts = [part_of(m.adaLN_modulation, condition, 0, bias=True) for m in (*net.blocks, net.head)]
+        parts = [part_of(m.adaLN_modulation, condition, start, bias) for m in (*net.blocks, net.head)]
         return UwmCache(tuple(parts[:-1]), parts[-1])
 
     def time_features(self, action_t: Tensor, next_obs_t: Tensor) -> Tensor:
@@ -272,7 +229,13 @@ class Uwm(nn.Module):
     denoise = nn.Module.__call__
 
     def sample(
-        self, cache: UwmCache, action: Tensor, next_obs: Tensor, mode: str = "policy", steps: int | None = None
+        self,
+        cache: UwmCache,
+        action: Tensor,
+        next_obs: Tensor,
+        mode: str = "policy",
+        steps: int | None = None,
+        guide: Guide | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns actions and next observations; what is not sampled comes back as it was.
 
@@ -280,6 +243,7 @@ class Uwm(nn.Module):
             action: (B, H, A) standard normal noise, or clean actions where ``mode`` takes them as given.
             next_obs: (B, views, C, T, h, w) likewise.
             mode: a key of ``MODES``.
+            guide: of the actions.
 
         Raises:
             PolicyError: unknown mode.
@@ -297,9 +261,10 @@ class Uwm(nn.Module):
             return torch.cat([each.flatten(1) for each, role in zip(pair, roles, strict=True) if role == "sampled"], 1)
 
         def denoiser(x: Tensor, step: int) -> Tensor:
-            moved = unpacked(x)
+            action, next_obs = unpacked(x)
             times = [{"sampled": step, "clean": 0, "noise": grid[0]}[role] for role in roles]
-            return packed(self(cache, moved[0], times[0], moved[1], times[1]))
+            network = guided_actions(lambda action, _: self(cache, action, times[0], next_obs, times[1]), guide)
+            return packed(network(action, step))
 
         return unpacked(ddim(denoiser, packed((action, next_obs)), grid, self.schedule, clip=self.config.clip))
 

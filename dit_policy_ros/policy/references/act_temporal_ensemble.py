@@ -18,6 +18,8 @@ def temporal_aggregation(case: Case) -> Outputs:
     length, width = stacked.shape[1:]
     names = tuple(f"channel_{i}" for i in range(width))
     starts = case.inputs["query_steps"].tolist()
+    order = sorted(range(len(starts)), key=lambda number: starts[number])
+    stacked, starts = stacked[order], [starts[number] for number in order]
     chunks = [
         ActionChunk(names, start * STEP_NS, STEP_NS, actions) for start, actions in zip(starts, stacked, strict=True)
     ]

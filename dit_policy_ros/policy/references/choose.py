@@ -22,3 +22,12 @@ def choose(functions: Mapping[str, Callable[..., Any]], case: Mapping[str, Any])
     if not begun:
         raise KeyError(kind)
     return functions[max(begun, key=len)]
+
+
+def option(case: Mapping[str, Any], *names: str, default: Any = None) -> Any:
+    """Returns the first of these options that a case has, in its ``settings`` or beside its name."""
+    for source in (case.get("settings") or {}, case):
+        for name in names:
+            if source.get(name) is not None:
+                return source[name]
+    return default

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dit_policy_ros.actions.ensemble import adaptive_weights
-from dit_policy_ros.policy.families.cogact import CogAct, unnormalize
+from dit_policy_ros.policy.families.cogact import CogAct
 from dit_policy_ros.policy.layers import sinusoid
-from dit_policy_ros.policy.references.choose import choose
+from dit_policy_ros.policy.references.choose import choose, option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
@@ -20,6 +20,9 @@ from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_an
 Case = Mapping[str, Any]
 Arrays = Mapping[str, Tensor]
 Outputs = dict[str, Tensor]
+
+GRIPPER = 6
+"""Channel that is binarised at 0.5."""
 
 
 def settings(reference: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,19 +69,20 @@ def _times(network: CogAct, case: Case, inputs: Arrays, reference: Reference) ->
 
 def _condition(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
     cache = network.encode(inputs["cognition_token"])
+    if cache.null is None:
+        return {"embedding": cache.condition}
     return {"embedding": cache.condition, "embedding_null": cache.null.expand_as(cache.condition)}
 
 
 def _sample(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    options = case["settings"]
     ancestral = "step_noise" in inputs
     cache = network.encode(inputs["cognition_token"])
     with Recording(network=network) as recording:
         actions = network.sample(
             cache,
             inputs["noise"],
-            options["steps"],
-            options["cfg_scale"],
+            option(case, "steps"),
+            option(case, "cfg_scale"),
             step_noise=inputs.get("step_noise"),
             ancestral=ancestral,
         )
@@ -109,9 +113,9 @@ def _loss(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> 
 
 
 def _predict(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    options, statistics = case["settings"], reference.data["config"]["action_statistics"]
+    statistics = reference.data["config"]["action_statistics"]
     cache = network.encode(inputs["cognition_token"])
-    samples = network.sample(cache, inputs["noise"], options["steps"], options["cfg_scale"])
+    samples = network.sample(cache, inputs["noise"], option(case, "steps"), option(case, "cfg_scale"))
     low, high, mask = (np.array(statistics[key]) for key in ("q01", "q99", "mask"))
     actions, normalized = unnormalize(samples[0].double().numpy(), low, high, mask)
     return {
@@ -119,6 +123,13 @@ def _predict(network: CogAct, case: Case, inputs: Arrays, reference: Reference) 
         "actions": torch.from_numpy(actions),
         "normalized_actions": torch.from_numpy(normalized),
     }
+
+
+def unnormalize(actions: np.ndarray, low: np.ndarray, high: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns (un-normalised, normalised) actions, (..., A): clipped, gripper 0 or 1, masked channels to q01..q99."""
+    normalized = np.clip(actions, -1.0, 1.0)
+    normalized[..., GRIPPER] = normalized[..., GRIPPER] >= 0.5
+    return np.where(mask, 0.5 * (normalized + 1) * (high - low) + low, normalized), normalized
 
 
 def _ensemble(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

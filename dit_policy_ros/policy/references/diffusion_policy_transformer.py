@@ -12,6 +12,7 @@ from dit_policy_ros.policy.families.diffusion_policy_transformer import Diffusio
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.samplers.prediction import prediction_named
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, Tensor]
@@ -20,7 +21,7 @@ Outputs = dict[str, Tensor]
 
 def settings(reference: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the official policy settings that say the same as a ``reference.json``."""
-    prediction = reference.get("schedule", {}).get("prediction_type", "epsilon")
+    prediction = reference.get("schedule", {}).get("prediction_type", "epsilon").split()[0]
     return {"prediction_type": prediction, **reference["config"]}
 
 
@@ -50,7 +51,7 @@ def _sample(network: DiffusionTransformer, case: Case, inputs: Arrays) -> Output
     c, given = network.config, case.get("settings", {})
     changes = {"sampler": given.get("solver", c.sampler), "steps": given.get("steps")}
     if "prediction_type" in given:
-        changes["prediction"] = given["prediction_type"]
+        changes["prediction"] = prediction_named(given["prediction_type"])
     cache = network.encode(network.normalize("obs", inputs["obs"])[:, : c.observation_steps])
     with Recording(network=network) as recording:
         samples = network.sample(cache, inputs["noise"], inputs.get("step_noise"), **changes)

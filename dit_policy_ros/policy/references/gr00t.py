@@ -11,7 +11,7 @@ from torch import Tensor
 from dit_policy_ros.policy.families.gr00t_n15 import Gr00tN15
 from dit_policy_ros.policy.families.gr00t_n16 import Gr00tN16
 from dit_policy_ros.policy.gr00t import Gr00tCache
-from dit_policy_ros.policy.references.choose import choose
+from dit_policy_ros.policy.references.choose import choose, option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 
@@ -99,7 +99,7 @@ def _denoise(network: Network, case: Case, inputs: Arrays, reference: Reference)
 
 
 def _sample(network: Network, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    fast = (inputs["noise"], inputs["state"], inputs["embodiment_id"], case["settings"]["steps"])
+    fast = (inputs["noise"], inputs["state"], inputs["embodiment_id"], option(case, "steps"))
     with Recording(network=network) as recording:
         actions = network.sample(_encode(network, inputs), *fast)
     return {

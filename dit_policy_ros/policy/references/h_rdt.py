@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_policy_ros.policy.families.h_rdt import HRdt, HRdtCache, inherited
-from dit_policy_ros.policy.layers import sinusoid
+from dit_policy_ros.policy.families.h_rdt import HRdt, HRdtCache
 from dit_policy_ros.policy.positions import summed_sincos
 from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
+from dit_policy_ros.policy.references.flow import embedded_times, sampled, trained
 from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.stage_two import inherited
 from dit_policy_ros.policy.weights import read_shapes
 
 Case = Mapping[str, Any]
@@ -43,10 +44,14 @@ def run(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outp
 
 def _positions(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
     c, shipped = network.config, reference.data["config"]
+    # Without a configuration the tokens are counted plainly.
+    tables = (
+        ("x_pos_emb", "act", [("state", 1), ("action", c.horizon)]),
+        ("lang_pos_emb", "lang", [("lang", c.max_lang_tokens)]),
+        ("img_pos_emb", "img", [("image", c.max_img_tokens)]),
+    )
     outputs = {
-        "x_pos_emb": summed_sincos(shipped["act_pos_emb_config"], c.hidden),
-        "lang_pos_emb": summed_sincos(shipped["lang_pos_emb_config"], c.hidden),
-        "img_pos_emb": summed_sincos(shipped["img_pos_emb_config"], c.hidden),
+        name: summed_sincos(shipped.get(f"{key}_pos_emb_config") or plain, c.hidden) for name, key, plain in tables
     }
     for number, variant in enumerate(case.get("variants", [])):
         outputs[f"variant_{number}"] = summed_sincos(variant["mm_lens"], variant["embed_dim"])
@@ -54,7 +59,7 @@ def _positions(network: HRdt, case: Case, inputs: Arrays, reference: Reference) 
 
 
 def _times(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    return {"sinusoid": sinusoid(inputs["t"]), "timestep": network.model.t_embedder(inputs["t"])}
+    return embedded_times(network, inputs)
 
 
 def _adapters(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
@@ -90,22 +95,11 @@ def _denoise(network: HRdt, case: Case, inputs: Arrays, reference: Reference) ->
 
 
 def _sample(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    steps = case.get("settings", {}).get("steps")
-    with Recording(network=network) as recording:
-        action = network.sample(_encode(network, inputs), inputs["initial_noise"], inputs["state_tokens"], steps)
-    return {
-        "sampling_times": torch.cat(recording.arguments("network", 2)),
-        "step_velocity": torch.stack(recording.outputs("network")),
-        "step_sample": torch.stack(recording.states("network", 1, action)),
-        "action": action,
-    }
+    return sampled(network, _encode(network, inputs), case, inputs)
 
 
 def _loss(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    fast = (inputs["action_gt"], inputs["noise"], inputs["timesteps"], inputs["state_tokens"])
-    with Recording(network=network) as recording:
-        loss = network.loss(_encode(network, inputs), *fast)
-    return {"loss": loss, "pred": recording.outputs("network")[0]}
+    return trained(network, _encode(network, inputs), inputs)
 
 
 def _stage2(network: HRdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

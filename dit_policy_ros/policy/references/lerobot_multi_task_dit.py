@@ -13,6 +13,7 @@ from dit_policy_ros.policy.families.lerobot_multi_task_dit import MultiTaskDit
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.samplers.prediction import prediction_named
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, Tensor]
@@ -62,7 +63,7 @@ def _changes(case: Case) -> dict[str, Any]:
     changes: dict[str, Any] = {"objective": "flow_matching" if flow else "diffusion", "sampler": None}
     for name, field in FIELDS[flow].items():
         if name in given:
-            changes[field] = given[name].lower() if field == "sampler" else given[name]
+            changes[field] = READ.get(field, lambda value: value)(given[name])
     if given.get("clip_sample") is False:
         changes["clip"] = None
     return changes
@@ -80,6 +81,7 @@ FIELDS = {
     True: {"integration_method": "sampler", "num_integration_steps": "steps", "sigma_min": "sigma_min"},
 }
 """For each objective (False: diffusion), what LeRobot calls the fields of the configuration."""
+READ = {"sampler": str.lower, "prediction": prediction_named}
 
 
 def _sample(network: MultiTaskDit, case: Case, inputs: Arrays) -> Outputs:

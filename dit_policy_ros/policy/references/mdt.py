@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dit_policy_ros.policy.encoder_decoder import EncoderDecoder
 from dit_policy_ros.policy.families.mdt import Mdt
-from dit_policy_ros.policy.references.choose import choose
+from dit_policy_ros.policy.references.choose import choose, option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.schedules import exponential_sigmas
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, Tensor]
@@ -48,6 +49,15 @@ def _tokens(network: EncoderDecoder, case: Case, inputs: Arrays, goal: Tensor, c
     return network.tokens(inputs["state_images"], goal, language, proprio)
 
 
+def levels_of(case: Case, config: Any) -> tuple[int, float, float]:
+    """Returns the number of noise levels of a sampling case, the smallest and the largest."""
+    return (
+        option(case, "steps", "num_sampling_steps", default=config.steps),
+        option(case, "sigma_min", default=config.sigma_min),
+        option(case, "sigma_max", default=config.sigma_max),
+    )
+
+
 def _denoise(network: EncoderDecoder, case: Case, inputs: Arrays) -> Outputs:
     goal = torch.zeros_like(inputs["goal"]) if "uncond" in case["name"] else inputs["goal"]
     tokens = _tokens(network, case, inputs, goal)
@@ -72,18 +82,19 @@ def _encode(network: EncoderDecoder, case: Case, inputs: Arrays) -> Outputs:
         return {"state_images": network.perceiver(inputs["tokens"])}
     if "context" in inputs:
         return {"pooled": network.pool(inputs["context"])}
-    static, gripper = network.encode_images(*(inputs[f"rgb_{name}"].flatten(0, 1) for name in ("static", "gripper")))
+    images = [inputs[f"rgb_{name}"] for name in ("static", "gripper")]  # (B, frames, 3, H, W)
+    tokens = network.encode_images(*(image.flatten(0, 1) for image in images))
+    static, gripper = (token.reshape(*images[0].shape[:2], -1) for token in tokens)
     return {"static": static, "gripper": gripper}
 
 
 def _sample(network: EncoderDecoder, case: Case, inputs: Arrays) -> Outputs:
-    given = case.get("settings", {})
-    steps = given.get("steps", given.get("num_sampling_steps"))
+    sigmas = exponential_sigmas(*levels_of(case, network.config))
     with Recording(network=network) as recording:
         cache = network.encode_tokens(_tokens(network, case, inputs, inputs["goal"]))
-        actions = network.sample(cache, inputs["noise"], steps)
+        actions = network.sample(cache, inputs["noise"], sigmas=sigmas)
     return {
-        "sigmas": torch.tensor(network.sigmas(steps)),
+        "sigmas": torch.tensor(sigmas),
         "x_steps": torch.stack([*recording.arguments("network", 1), actions]),
         "denoised_steps": torch.stack(recording.outputs("network")),
         "actions": actions,

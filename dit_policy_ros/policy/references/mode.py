@@ -11,7 +11,9 @@ from torch import Tensor
 from dit_policy_ros.policy.families.mode import MoDe
 from dit_policy_ros.policy.preconditioning import batch_scalings
 from dit_policy_ros.policy.references.directory import Reference
+from dit_policy_ros.policy.references.mdt import levels_of
 from dit_policy_ros.policy.references.recording import Recording
+from dit_policy_ros.policy.schedules import exponential_sigmas
 
 Case = Mapping[str, Any]
 Arrays = Mapping[str, Tensor]
@@ -55,13 +57,19 @@ def _encode(network: MoDe, case: Case, inputs: Arrays, config: Mapping[str, Any]
 def _routing(network: MoDe, case: Case, inputs: Arrays, config: Mapping[str, Any]) -> Outputs:
     goal = None
     if network.config.goal_in_routing:
-        goal = network.net.goal_emb(inputs["goal"]).expand(len(inputs["sigma"]), -1, -1)
-    routings = network.routings(network.condition(inputs["sigma"], goal))
+        goal = network.net.goal_emb(inputs["goal"]).mean(1, keepdim=True)  # (B, 1, D)
+    batch = 1 if goal is None else len(goal)
+    levels = [network.routings(network.condition(sigma.expand(batch), goal)) for sigma in inputs["sigma"]]
+
+    def gathered(field: str) -> Tensor:
+        """(levels, layers, B, experts)."""
+        return torch.stack([torch.stack([getattr(layer, field)[:, 0] for layer in level]) for level in levels])
+
     return {
-        "logits_minus_max": torch.stack([r.logits for r in routings], dim=1),
-        "probabilities": torch.stack([r.probabilities for r in routings], dim=1),
-        "mixing_weights": torch.stack([r.weights for r in routings], dim=1),
-        "top_indices": torch.stack([r.indices for r in routings], dim=1),
+        "logits_minus_max": gathered("logits"),
+        "probabilities": gathered("probabilities"),
+        "mixing_weights": gathered("weights"),
+        "top_indices": gathered("indices"),
     }
 
 
@@ -77,12 +85,10 @@ def _cached_denoise(network: MoDe, case: Case, inputs: Arrays, config: Mapping[s
 
 
 def _sample(network: MoDe, case: Case, inputs: Arrays, config: Mapping[str, Any]) -> Outputs:
-    given = case.get("settings", {})
-    steps = given.get("steps", given.get("num_sampling_steps"))
-    sigmas = network.sigmas(steps)
+    sigmas = exponential_sigmas(*levels_of(case, network.config))
     cache = network.encode(inputs["state_images"], inputs["goal"], sigmas if "cached" in case["name"] else ())
     with Recording(network=network) as recording:
-        actions = network.sample(cache, inputs["noise"], steps)
+        actions = network.sample(cache, inputs["noise"], sigmas=sigmas)
     return {
         "sigmas": torch.tensor(sigmas),
         "x_steps": torch.stack([*recording.arguments("network", 1), actions]),

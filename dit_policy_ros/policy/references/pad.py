@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dit_policy_ros.policy.families.pad import Pad, PadCache, PadSample
+from dit_policy_ros.policy.references.choose import option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.schedules import linspace
@@ -49,7 +50,7 @@ def _denoise(network: Pad, case: Case, inputs: Arrays, reference: Reference) -> 
 
 
 def _sample(network: Pad, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    steps = case.get("settings", {}).get("steps", network.config.steps)
+    steps = option(case, "steps", "inference_steps", default=network.config.steps)
     noise = _sample_of(inputs, "{}_init")
     draws = [inputs[f"{part}_step_noise"].flatten(2) for part in PARTS if f"{part}_step_noise" in inputs]
     with Recording(network=network) as recording:

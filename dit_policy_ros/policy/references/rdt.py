@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dit_policy_ros.policy.families.rdt import Rdt
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.positions import concatenated_sincos, sincos_1d
-from dit_policy_ros.policy.references.choose import choose
+from dit_policy_ros.policy.references.choose import choose, option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.samplers.prediction import clean_and_noise, signal_and_noise
@@ -25,6 +25,7 @@ def settings(reference: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the official ``config.json`` that says the same as a ``reference.json``."""
     schedule = reference["schedule"]
     scheduler = {key: schedule[key] for key in ("num_train_timesteps", "beta_schedule", "prediction_type")}
+    scheduler["prediction_type"] = scheduler["prediction_type"].split()[0]
     scheduler["num_inference_timesteps"] = schedule["inference"]["num_inference_timesteps"]
     norm = reference["config"]["norm"]["type"]
     return {"config": {"noise_scheduler": scheduler}, "mean_square_norm": "mean" in norm or "rms" in norm}
@@ -92,12 +93,12 @@ def _denoise(network: Rdt, case: Case, inputs: Arrays, reference: Reference) -> 
     with Recording(model=model, final_layer=model.final_layer, **watched) as recording:
         cache = network.encode(inputs["lang_tokens"], inputs["img_tokens"], inputs.get("lang_attn_mask"))
         prediction = network.denoise(cache, inputs["noisy_action"], inputs["timesteps"], *_fast(inputs))
-    lang = network.lang_adaptor(inputs["lang_tokens"])
+    lang, img = network.conditions(inputs["lang_tokens"], inputs["img_tokens"])
     return {
         "pred": prediction,
         "tokens": recording.arguments("model", 0)[0],
-        "lang_condition": lang + model.lang_cond_pos_embed[:, : lang.shape[1]],
-        "img_condition": network.img_adaptor(inputs["img_tokens"]) + model.img_cond_pos_embed,
+        "lang_condition": lang,
+        "img_condition": img,
         **{name: recording.outputs(name)[0] for name in watched},
         "final_all_tokens": recording.outputs("final_layer")[0],
     }
@@ -105,14 +106,14 @@ def _denoise(network: Rdt, case: Case, inputs: Arrays, reference: Reference) -> 
 
 def _sample(network: Rdt, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
     aloha = case.get("aloha")
-    outputs = {}
+    outputs: Outputs = {}
     if aloha:
         indices = aloha["indices_14_to_unified"]
         state, mask = _to_unified(inputs["qpos"], aloha, network.config.action_dim)
         inputs = {**inputs, "state_tokens": state, "action_mask": mask[:, None]}
-        outputs["unified_state"] = state
+        outputs |= {"unified_state": state, "unified_mask": mask}
     cache = network.encode(inputs["lang_tokens"], inputs["img_tokens"], inputs.get("lang_attn_mask"))
-    steps = case.get("settings", {}).get("steps")
+    steps = option(case, "steps", "num_inference_timesteps")
     with Recording(network=network) as recording:
         action = network.sample(cache, inputs["initial_noise"], *_fast(inputs), steps=steps)
     outputs["step_model_output"] = torch.stack(recording.outputs("network"))

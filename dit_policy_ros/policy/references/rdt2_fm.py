@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dit_policy_ros.policy.families.rdt2_fm import Rdt2Fm, Rdt2FmCache
-from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.positions import summed_sincos
 from dit_policy_ros.policy.references.choose import choose
 from dit_policy_ros.policy.references.directory import Reference
+from dit_policy_ros.policy.references.flow import embedded_times, sampled, trained
 from dit_policy_ros.policy.references.recording import Recording
 
 Case = Mapping[str, Any]
@@ -50,7 +49,7 @@ def _positions(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference
 
 
 def _times(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    return {"sinusoid": sinusoid(inputs["t"]), "timestep": network.model.t_embedder(inputs["t"])}
+    return embedded_times(network, inputs)
 
 
 def _adapters(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
@@ -84,22 +83,11 @@ def _denoise(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) 
 
 
 def _sample(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    steps = case.get("settings", {}).get("steps")
-    with Recording(network=network) as recording:
-        action = network.sample(_encode(network, inputs), inputs["initial_noise"], inputs["state_tokens"], steps)
-    return {
-        "sampling_times": torch.cat(recording.arguments("network", 2)),
-        "step_velocity": torch.stack(recording.outputs("network")),
-        "step_sample": torch.stack(recording.states("network", 1, action)),
-        "action": action,
-    }
+    return sampled(network, _encode(network, inputs), case, inputs)
 
 
 def _loss(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    fast = (inputs["action_gt"], inputs["noise"], inputs["timesteps"], inputs["state_tokens"])
-    with Recording(network=network) as recording:
-        loss = network.loss(_encode(network, inputs), *fast)
-    return {"loss": loss, "pred": recording.outputs("network")[0]}
+    return trained(network, _encode(network, inputs), inputs)
 
 
 def _normalizer(network: Rdt2Fm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:

@@ -57,9 +57,12 @@ def denoise(case: Case) -> Outputs:
     }
 
 
+def _horizon(case: Case) -> int:
+    return next(case.inputs[name].shape[1] for name in ("x", "noise") if name in case.inputs)
+
+
 def _mask(case: Case, end: int) -> Tensor:
-    parameters = case.parameters
-    horizon = case.config["horizon"]
+    parameters, horizon = case.parameters, _horizon(case)
     return torch.tensor(prefix_weights(horizon, parameters["delay"], end, parameters["schedule"].lower()))
 
 
@@ -125,7 +128,7 @@ def sample_identity(case: Case) -> Outputs:
     velocity, leftover = _velocity(case), case.inputs.get("leftover")
     outputs: Outputs = {}
     if leftover is not None:
-        horizon, length = case.config["horizon"], leftover.shape[1]
+        horizon, length = _horizon(case), leftover.shape[1]
         beta = case.parameters["max_guidance_weight"]
         previous = torch.nn.functional.pad(leftover, (0, 0, 0, horizon - length))
         mask = _mask(case, min(case.parameters["execution_horizon"], length))

@@ -127,7 +127,13 @@ def loss(case: Case) -> Outputs:
     inputs = case.inputs
     noisy = noised(inputs["action"], inputs["noise"], inputs["levels"], _schedule(case))
     prediction = _denoiser(case, inputs["obs"])(noisy, inputs["levels"])
-    target = inputs["noise"] if case.parameters["prediction_type"] == "epsilon" else inputs["action"]
+    level = alpha_bars(_schedule(case), inputs["levels"])[..., None]
+    targets = {
+        "epsilon": inputs["noise"],
+        "sample": inputs["action"],
+        "v_prediction": level.sqrt() * inputs["noise"] - (1 - level).sqrt() * inputs["action"],
+    }
+    target = targets[case.parameters["prediction_type"]]
     return {"noisy": noisy, "prediction": prediction, "loss": ((prediction - target) ** 2).mean()[None]}
 
 

@@ -29,15 +29,22 @@ def _choose(what: str, name: object, table: dict) -> object:
     return table[name]
 
 
+def _schedule(case: Case) -> schedules.NoiseSchedule:
+    """Squared-cosine unless the case says otherwise."""
+    p = case.parameters
+    name = p.get("beta_schedule", "squaredcos_cap_v2")
+    return schedules.named(name, p["T"], p.get("beta_start", 1e-4), p.get("beta_end", 0.02))
+
+
 def vp_tables(case: Case) -> Outputs:
-    """The squared-cosine tables."""
-    schedule = schedules.squared_cosine(case.parameters["T"])
+    """The tables of a schedule."""
+    schedule = _schedule(case)
     return {"betas": torch.tensor(schedule.betas), "alphas_cumprod": torch.tensor(schedule.alphas_cumprod)}
 
 
 def vp_denoise(case: Case) -> Outputs:
     """The analytic network itself."""
-    schedule, mixture = schedules.squared_cosine(case.parameters["T"]), _mixture(case)
+    schedule, mixture = _schedule(case), _mixture(case)
     outputs = {}
     for name, prediction in PREDICTIONS.items():
         values = [
@@ -49,10 +56,10 @@ def vp_denoise(case: Case) -> Outputs:
 
 
 def vp_sample(case: Case) -> Outputs:
-    """DDIM, DDPM and DPM-Solver++ on the squared-cosine schedule."""
+    """DDIM, DDPM and DPM-Solver++."""
     parameters = case.parameters
     train_steps, steps = parameters["T"], parameters["num_inference_steps"]
-    schedule, mixture = schedules.squared_cosine(train_steps), _mixture(case)
+    schedule, mixture = _schedule(case), _mixture(case)
     prediction = _choose("Prediction", parameters["prediction_type"], PREDICTIONS)
     clip = parameters.get("clip_sample_range", 1.0) if parameters.get("clip_sample") else None
     recording = Recording()

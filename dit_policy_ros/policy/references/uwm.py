@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_policy_ros.policy.families.uwm import Uwm
+from dit_policy_ros.policy.families.uwm import MODES, Uwm
+from dit_policy_ros.policy.references.choose import option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording
 from dit_policy_ros.policy.schedules import leading
@@ -47,7 +48,7 @@ def _denoise(network: Uwm, case: Case, inputs: Arrays, reference: Reference) -> 
 
 def _sample(network: Uwm, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
     c, mode = network.config, _mode(case)
-    steps = case.get("settings", {}).get("steps")
+    steps = option(case, "steps", "num_inference_steps")
     cache = network.encode(inputs["cond"])
     given = [inputs[noise] if noise in inputs else inputs[name] for noise, name in ORDER]
     with Recording(network=network) as recording:
@@ -62,7 +63,10 @@ def _sample(network: Uwm, case: Case, inputs: Arrays, reference: Reference) -> O
 
 
 def _mode(case: Case) -> str:
-    """Tells the mode by what is given and asked for."""
+    """Tells the mode by the case's name, or by what is given and asked for."""
+    named = [mode for mode in MODES if mode in case["name"]]
+    if named:
+        return named[0]
     given, asked = set(case["inputs"]), set(case["outputs"])
     if "actions" in given:
         return "forward_dynamics"

@@ -14,6 +14,18 @@ from dit_policy_ros.policy.schedules import NoiseSchedule
 PREDICTIONS = ("epsilon", "sample", "v")
 
 
+def prediction_named(name: str) -> str:
+    """Returns the prediction that diffusers calls by this name ('v_prediction' is 'v').
+
+    Raises:
+        PolicyError: unknown name.
+    """
+    prediction = name.removesuffix("_prediction")
+    if prediction not in PREDICTIONS:
+        raise PolicyError(one_of("Prediction", name, PREDICTIONS))
+    return prediction
+
+
 def clean_and_noise(
     output: Tensor, x: Tensor, alpha: float, sigma: float, prediction: str = "epsilon", clip: float | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,15 @@ FORMAT = "safetensors; dit_policy_ros/context"
 _HEADER_LENGTH_BYTES = 8
 
 
-def context_to_message(context: Context) -> CompressedImage:
-    """Makes a message stamped with the observation behind the context."""
+def context_to_message(context: Context, sent_ns: int = 0) -> CompressedImage:
+    """Makes a message stamped with the observation behind the context.
+
+    Args:
+        sent_ns: ROS clock of now, so that the receiver knows how long it was on its way; 0: unknown.
+    """
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in context.tensors.items()}
-    data = save(tensors, metadata={"instruction": context.instruction, "epoch": str(context.epoch)})
+    metadata = {"instruction": context.instruction, "epoch": str(context.epoch), "sent_ns": str(sent_ns)}
+    data = save(tensors, metadata=metadata)
     message = CompressedImage(format=FORMAT)
     message.header.stamp = ns_to_time(context.stamp_ns)
     message.data = array.array("B", data)
@@ -47,6 +52,11 @@ def message_to_context(message: CompressedImage) -> Context:
             f"A context of {len(data)} bytes cannot be read ({text}); it was damaged on the way."
         ) from None
     return Context(time_to_ns(message.header.stamp), instruction, epoch, tensors)
+
+
+def sent_ns_of(message: CompressedImage) -> int:
+    """Returns when a readable context was sent, on the sender's ROS clock, [ns]; 0 where it does not say."""
+    return int(_metadata(message.data.tobytes()).get("sent_ns", 0))
 
 
 def _metadata(data: bytes) -> dict[str, str]:

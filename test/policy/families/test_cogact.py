@@ -17,6 +17,7 @@ from family_checks import (
 
 from dit_policy_ros.errors import CheckpointError, PolicyError
 from dit_policy_ros.policy.families import cogact, load_network
+from dit_policy_ros.policy.references.cogact import unnormalize
 
 SMALL = cogact.CogActConfig(
     hidden=24,
@@ -132,7 +133,7 @@ def test_the_gripper_is_binary_and_unmasked_channels_stay():
     actions = np.array([[2.0, -2.0, 0.0, 0.0, 0.0, 0.0, 0.5], [0.5] * 6 + [0.49]])
     low, high = np.zeros(7), np.full(7, 10.0)
     mask = np.array([True, True, True, True, True, False, False])
-    result, normalized = cogact.unnormalize(actions, low, high, mask)
+    result, normalized = unnormalize(actions, low, high, mask)
     np.testing.assert_allclose(result[0], [10, 0, 5, 5, 5, 0, 1])
     np.testing.assert_allclose(result[1], [7.5, 7.5, 7.5, 7.5, 7.5, 0.5, 0])
     np.testing.assert_allclose(normalized[:, 6], [1, 0])

@@ -48,6 +48,49 @@ def test_an_official_torch_file_becomes_a_directory(tmp_path, family, whole):
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
 
 
+def sharded(directory, index="pytorch_model.bin.index.json"):
+    """The reference weights of RDT in two torch files with their index."""
+    directory.mkdir()
+    tensors = read_tensors(GOLDEN / "rdt" / "weights.safetensors")
+    names = sorted(tensors)
+    halves = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
+    for file, held in halves.items():
+        torch.save({name: tensors[name] for name in held}, directory / file)
+    weight_map = {name: file for file, held in halves.items() for name in held}
+    (directory / index).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+    return directory
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_torch_shards_become_one_file(tmp_path, whole):
+    source = sharded(tmp_path / "release")
+    assert convert(source if whole else source / "pytorch_model.bin.index.json", tmp_path / "new") == "rdt"
+    expected = read_tensors(GOLDEN / "rdt" / "weights.safetensors")
+    got = read_tensors(tmp_path / "new")
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in got.items())
+
+
+def test_incomplete_and_foreign_torch_shards_are_refused(tmp_path):
+    source = sharded(tmp_path / "release")
+    second, index = source / "pytorch_model-00002-of-00002.bin", source / "pytorch_model.bin.index.json"
+    data = json.loads(index.read_text())
+    index.write_text(json.dumps({"weight_map": {**data["weight_map"], "model.extra": second.name}}))
+    with pytest.raises(CheckpointError, match=r"00002-of-00002\.bin lacks model\.extra, which the index says"):
+        convert(source, tmp_path / "new")
+    index.write_text(json.dumps({"weight_map": {"x": "../weights.bin"}}))
+    with pytest.raises(CheckpointError, match="must be a file beside it"):
+        convert(source, tmp_path / "new")
+    index.write_text(json.dumps(data))
+    second.write_bytes(b"code")
+    with pytest.raises(CheckpointError, match="Refused"):
+        convert(source, tmp_path / "new")
+    second.unlink()
+    with pytest.raises(CheckpointError, match=r"lacks the shards pytorch_model-00002-of-00002\.bin"):
+        convert(source, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_tied_tensors_are_written_apart(tmp_path):
     tensors = read_tensors(GOLDEN / "rdt" / "weights.safetensors")
     first, second = (f"model.blocks.{i}.norm1.weight" for i in (0, 1))
@@ -84,6 +127,8 @@ def test_what_cannot_be_converted_is_refused(tmp_path):
     torch.save({"layer": torch.zeros(1)}, source / "another.pt")
     with pytest.raises(CheckpointError, match=r"found another\.pt, pytorch_model\.bin"):
         convert(source, tmp_path / "new")
+    with pytest.raises(CheckpointError, match="no file or directory"):
+        convert(source / "third.pt", tmp_path / "new")
     with pytest.raises(CheckpointError, match="no known family"):
         convert(source / "another.pt", tmp_path / "new")
     (source / "bad.pt").write_bytes(b"code")

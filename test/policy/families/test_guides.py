@@ -4,6 +4,7 @@ import pytest
 import torch
 from family_checks import assert_close, inputs, network
 
+from dit_policy_ros.policy.guide import guided_actions
 from dit_policy_ros.policy.references.networks import RUNNERS
 
 
@@ -41,3 +42,22 @@ def test_a_guide_sees_every_call(family):
     assert_close(sampled(family, watch), plain)
     assert len(calls) in (4, 5, 10)
     assert (sampled(family, lambda net: lambda x, time: torch.zeros_like(x)) - plain).abs().max() > 1e-3
+
+
+def test_the_rest_of_a_prediction_comes_from_the_guided_call_or_from_one_of_its_own():
+    calls = []
+
+    def network(x, time):
+        calls.append(x)
+        return 2 * x, x + time
+
+    x = torch.ones(1, 2, 3)
+    asking = guided_actions(network, lambda inner: lambda x, time: inner(x + 1, time) - 1)
+    prediction, rest = asking(x, 5)
+    assert (prediction == 3).all()
+    assert (rest == 7).all()
+    knowing = guided_actions(network, lambda inner: lambda x, time: 0 * x)
+    prediction, rest = knowing(x, 5)
+    assert (prediction == 0).all()
+    assert (rest == 6).all()
+    assert len(calls) == 2

@@ -19,6 +19,7 @@ from family_checks import (
 
 from dit_policy_ros.errors import CheckpointError, PolicyError
 from dit_policy_ros.policy.families import h_rdt, load_network
+from dit_policy_ros.policy.stage_two import inherited
 from dit_policy_ros.policy.weights import load_strict, read_shapes, read_tensors
 
 SMALL = h_rdt.HRdtConfig(
@@ -130,22 +131,22 @@ def test_features_of_another_encoder_are_refused():
 def test_the_second_stage_is_the_first_where_it_inherits():
     stage1 = read_tensors(GOLDEN / "h_rdt" / "weights_pretrain.safetensors")
     stage2 = network("h_rdt").state_dict()
-    names = h_rdt.inherited({name: tuple(value.shape) for name, value in stage1.items()}, network("h_rdt"))
+    names = inherited({name: tuple(value.shape) for name, value in stage1.items()}, network("h_rdt"))
     assert all(torch.equal(stage1[name], stage2[name]) for name in names)
     assert len(names) > 100
 
 
 def test_legacy_and_unknown_parameters_are_not_inherited():
     shapes = read_shapes(GOLDEN / "h_rdt" / "weights_pretrain.safetensors")
-    names = h_rdt.inherited(shapes, network("h_rdt"))
+    names = inherited(shapes, network("h_rdt"))
     legacy = {"st_adaptor.0.weight": (3,), "model.final_layer.weight": (3,), "something": (3,)}
-    assert h_rdt.inherited({**shapes, **legacy}, network("h_rdt")) == names
+    assert inherited({**shapes, **legacy}, network("h_rdt")) == names
 
 
 def test_another_horizon_cannot_be_inherited():
     shapes = read_shapes(GOLDEN / "h_rdt" / "weights_pretrain.safetensors")
     with pytest.raises(CheckpointError, match=r"model.x_pos_emb \(1, 9, 32\)"):
-        h_rdt.inherited({**shapes, "model.x_pos_emb": (1, 9, 32)}, network("h_rdt"))
+        inherited({**shapes, "model.x_pos_emb": (1, 9, 32)}, network("h_rdt"))
 
 
 def test_unexpected_parameters_are_ignored_only_on_request(tmp_path):

@@ -59,6 +59,7 @@ OPTIONS = {
     "small heads": replace(SMALL, heads=1),
     "linear goal": replace(SMALL, goal_widths=(6, 24)),
     "deep head": replace(SMALL, out_widths=(24, 10, 5)),
+    "no positions": replace(SMALL, positions=None),
 }
 options = pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS)
 
@@ -208,6 +209,7 @@ def _settings(config):
         "use_rot_embed": config.rotary,
         "use_ada_conditioning": config.noise != "context",
         "use_noise_encoder": config.noise == "added",
+        "use_abs_pos_emb": config.positions is not None,
     }
 
 
@@ -218,6 +220,12 @@ def test_a_released_file_tells_its_options(tmp_path, config):
     *observed, noise = example()
     assert loaded.config.noise == config.noise
     assert torch.equal(loaded(loaded.encode(*observed), noise, 0.7), net(net.encode(*observed), noise, 0.7))
+
+
+def test_an_option_without_a_reference_is_refused(tmp_path):
+    net = random_network("mdt", SMALL)
+    with pytest.raises(CheckpointError, match="rotary_xpos = True is not known"):
+        load_network(save_checkpoint(net, tmp_path, {"n_heads": 3, "rotary_xpos": True}))
 
 
 def test_lost_positions_are_missed(tmp_path):

@@ -1,0 +1,81 @@
+"""Smoothness and stage latencies of a live episode, from what its bag holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dit_policy_ros.actions.smoothness import Seam, seam_of
+from dit_policy_ros.evaluate.smoothness import Smoothness, smoothness_of
+from dit_policy_ros.types import ActionChunk, seconds
+
+_STAGE = re.compile(r"(.+) (p\d+)_ms")
+
+
+@dataclass(frozen=True)
+class Received:
+    """A chunk, and when it was received."""
+
+    received_ns: int
+    chunk: ActionChunk
+
+
+def live_smoothness(
+    chunks: Sequence[Received], plans: Sequence[ActionChunk], times_ns: np.ndarray, commanded: np.ndarray
+) -> Smoothness:
+    """Measures an episode.
+
+    Args:
+        chunks: in the order in which they were received.
+        plans: what the executor told it was going to do, oldest first; without any, the chunk before stands for it.
+        times_ns: (T,) equally spaced.
+        commanded: (T, J) at these.
+    """
+    seams = live_seams(chunks, plans)
+    starts_ns = np.array([received.received_ns for received in chunks], dtype=np.int64)
+    newest = np.searchsorted(starts_ns, times_ns, side="right") - 1
+    planned = np.array(
+        [k >= 0 and t <= chunks[k].chunk.end_ns for k, t in zip(newest, times_ns, strict=True)], dtype=bool
+    )
+    ages_s = np.array(
+        [
+            seconds(int(t) - chunks[k].chunk.observation_ns) if fresh else np.nan
+            for k, t, fresh in zip(newest, times_ns, planned, strict=True)
+        ]
+    )
+    step_s = seconds(int(times_ns[1] - times_ns[0])) if len(times_ns) > 1 else 0.02
+    return smoothness_of(seams, commanded, step_s, planned, ages_s)
+
+
+def live_seams(chunks: Sequence[Received], plans: Sequence[ActionChunk]) -> tuple[Seam, ...]:
+    """Returns the seam of every chunk; the first joins nothing."""
+    if not chunks:
+        return ()
+    seams = [seam_of(None, chunks[0].chunk, chunks[0].received_ns)]
+    for before, after in pairwise(chunks):
+        # The newest plan that does not know the chunk yet.
+        known = [plan for plan in plans if plan.observation_ns < after.chunk.observation_ns]
+        running = known[-1] if known and known[-1].start_ns <= after.received_ns else before.chunk
+        seams.append(seam_of(running, after.chunk, after.received_ns))
+    return tuple(seams)
+
+
+def stages_of(statuses: Iterable[Any]) -> dict[str, dict[str, float]]:
+    """Returns the newest latency percentiles that nodes told in /diagnostics, by node and stage, [ms].
+
+    Args:
+        statuses: diagnostic_msgs/DiagnosticStatus, oldest first.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for status in statuses:
+        for entry in status.values:
+            match = _STAGE.fullmatch(entry.key)
+            if match is not None:
+                stage = f"{status.name.lstrip('/')}: {match.group(1)}"
+                found.setdefault(stage, {})[match.group(2)] = float(entry.value)
+    return dict(sorted(found.items()))

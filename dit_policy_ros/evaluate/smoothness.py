@@ -1,0 +1,102 @@
+"""Smoothness and timing of an episode, simulated, replayed or live: arrays to be pooled, and their summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dit_policy_ros.actions.smoothness import Seam, spectral_arc_length
+from dit_policy_ros.evaluate.statistics import percentiles
+from dit_policy_ros.types import seconds
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """C seams, T control periods, J joints. What was not measured is NaN or empty."""
+
+    seam_positions: np.ndarray
+    """(C, J) distance between a chunk and the running plan where it takes over, before limits."""
+    seam_velocities: np.ndarray
+    """(C, J) change of velocity there, [1/s]."""
+    momenta: np.ndarray
+    """(C,) cosine between the velocities before and after a seam; below 0 is a step back."""
+    second_differences: np.ndarray
+    """(C, J) mean absolute second difference inside each chunk."""
+    steps: np.ndarray
+    """(C, J) largest motion between two actions of each chunk."""
+    delays_s: np.ndarray
+    """(C,) from an observation to its chunk taking over."""
+    commanded_second_differences: np.ndarray
+    """(T - 2, J) absolute second difference of what the controllers were told, seams included."""
+    spectral_arc_length: float
+    """Of the speed of all commanded joints together."""
+    unplanned: np.ndarray
+    """(T,) 1 in a control period without a fresh chunk, 0 with one; NaN before the first."""
+    chunk_ages_s: np.ndarray
+    """(T,) age of the observation behind the chunk that acts."""
+
+
+def smoothness_of(
+    seams: Sequence[Seam],
+    commanded: np.ndarray,
+    step_s: float,
+    planned: np.ndarray,
+    chunk_ages_s: np.ndarray,
+) -> Smoothness:
+    """Measures one episode.
+
+    Args:
+        seams: in order.
+        commanded: (T, J) at equal distances; NaN where nothing was commanded.
+        step_s: that distance, [s].
+        planned: (T,) bool, whether a fresh chunk is in force.
+        chunk_ages_s: (T,).
+    """
+    width = commanded.shape[1]
+    known = commanded[np.isfinite(commanded).all(axis=1)]
+    speeds = np.linalg.norm(np.diff(known, axis=0), axis=1) / step_s
+    unplanned = np.where(planned, 0.0, 1.0)
+    unplanned[: int(np.argmax(planned)) if planned.any() else len(planned)] = np.nan
+    rows = {
+        name: np.array([getattr(seam, name) for seam in seams], dtype=np.float64).reshape(-1, width)
+        for name in ("position", "velocity", "second_difference", "step")
+    }
+    return Smoothness(
+        seam_positions=rows["position"],
+        seam_velocities=rows["velocity"],
+        momenta=np.array([seam.momentum for seam in seams], dtype=np.float64),
+        second_differences=rows["second_difference"],
+        steps=rows["step"],
+        delays_s=np.array([seconds(seam.delay_ns) for seam in seams], dtype=np.float64),
+        commanded_second_differences=np.abs(np.diff(known, n=2, axis=0)).reshape(-1, width),
+        spectral_arc_length=spectral_arc_length(speeds, step_s),
+        unplanned=unplanned,
+        chunk_ages_s=np.asarray(chunk_ages_s, dtype=np.float64),
+    )
+
+
+def summary(episodes: Iterable[Smoothness]) -> dict[str, object]:
+    """Returns the figures of some episodes together, by name; percentiles are of single joints at single seams."""
+    known = tuple(episodes)
+
+    def pooled(name: str) -> np.ndarray:
+        parts = [np.atleast_1d(getattr(episode, name)).reshape(-1) for episode in known]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    unplanned, momenta = pooled("unplanned"), pooled("momenta")
+    unplanned, momenta = unplanned[np.isfinite(unplanned)], momenta[np.isfinite(momenta)]
+    return {
+        "seam_position": percentiles(pooled("seam_positions")),
+        "seam_velocity": percentiles(pooled("seam_velocities")),
+        "momentum_cosine": percentiles(momenta, (1, 5, 50)),
+        "seams_backwards": float((momenta < 0.0).mean()) if len(momenta) else None,
+        "chunk_step": percentiles(pooled("steps")),
+        "chunk_second_difference": percentiles(pooled("second_differences")),
+        "commanded_second_difference": percentiles(pooled("commanded_second_differences")),
+        "spectral_arc_length": percentiles(pooled("spectral_arc_length"), (5, 50, 95)),
+        "unplanned_share": float(unplanned.mean()) if len(unplanned) else None,
+        "chunk_age_s": percentiles(pooled("chunk_ages_s")),
+        "delay_consumed_s": percentiles(pooled("delays_s")),
+    }

@@ -1,0 +1,1 @@
+"""Ways to join the chunks of a policy."""

@@ -1,0 +1,284 @@
+"""Delays in virtual time, and what the two loops make of bad ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_episode import MS, SPEC, Plant, Wave, run
+
+from dit_policy_ros.errors import ConfigError, PolicyError
+from dit_policy_ros.evaluate.delays import PATTERNS, check_pattern, check_trace, delays_ns
+from dit_policy_ros.evaluate.episode import EpisodeConfig
+from dit_policy_ros.evaluate.loop import TwoSystemLoop
+from dit_policy_ros.runtime import incidents
+from dit_policy_ros.runtime.executor import ExecutorState
+from dit_policy_ros.runtime.schedule import ScheduleConfig
+from dit_policy_ros.types import ActionChunk
+
+
+def drawn(pattern, system="action", mean_s=0.1, seed=0, count=2000, trace=None):
+    return np.array(list(islice(delays_ns(system, pattern, mean_s, seed, trace), count))) * 1e-9
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_delays_are_repeatable_and_never_negative(pattern):
+    np.testing.assert_array_equal(drawn(pattern, seed=3), drawn(pattern, seed=3))
+    assert drawn(pattern).min() >= 0.0
+
+
+def test_patterns_are_what_they_say():
+    assert set(drawn("constant")) == {0.1}
+    jitter = drawn("jitter")
+    assert jitter.mean() == pytest.approx(0.1, abs=2e-3)
+    assert 0.05 <= jitter.min() < 0.06 < 0.14 < jitter.max() <= 0.15
+    spikes = drawn("spikes")
+    assert set(spikes) == {0.1, 1.0}
+    assert (spikes == 1.0).mean() == pytest.approx(1 / 20, abs=0.015)
+    assert list(drawn("stall", "context", count=9)) == [0.1] * 7 + [3.0, 0.1]
+    assert set(drawn("stall", "action")) == {0.1}
+    assert not np.array_equal(drawn("jitter"), drawn("jitter", "context"))
+    assert not np.array_equal(drawn("jitter"), drawn("jitter", seed=1))
+
+
+def test_jitter_is_the_same_on_every_machine():
+    np.testing.assert_array_equal(list(islice(delays_ns("action", "jitter", 0.1, 0), 2)), [123114266, 104640453])
+
+
+@given(st.lists(st.floats(0.0, 2.0), min_size=1, max_size=9))
+def test_a_trace_repeats_from_the_beginning(values):
+    trace = check_trace({"context": [0.1], "action": values})
+    twice = drawn("constant", trace=trace, count=2 * len(values))
+    np.testing.assert_allclose(twice, [*values, *values], atol=1e-9)
+
+
+@pytest.mark.parametrize("trace", [{}, {"context": [0.1]}, {"context": [0.1], "action": [-0.1]}])
+def test_bad_traces_and_patterns_are_refused(trace):
+    with pytest.raises(ConfigError, match="'"):
+        check_trace(trace)
+    with pytest.raises(ConfigError, match="jitter"):
+        check_pattern("random")
+
+
+class Obedient(Wave):
+    """A wave that is off by a little more every time, and keeps its prefix."""
+
+    def act(self, observation, context, committed=None):
+        chunk = super().act(observation, context, committed)
+        if committed is not None:
+            chunk.actions[: len(committed.actions)] = committed.actions
+        return replace(chunk, committed=0 if committed is None else len(committed.actions))
+
+
+class Drift(Wave):
+    """Goes on from where the arms are, with a speed that changes slowly."""
+
+    def act(self, observation, context, committed=None):
+        chunk = super().act(observation, context, committed)
+        state = np.array([observation.positions[name] for name in SPEC.names])
+        speeds = 0.3 * np.cos(1e-9 * (chunk.times_ns - self.start_ns)[:, None] + np.arange(14))
+        actions = state + np.cumsum(speeds, axis=0) * 0.02
+        count = 0
+        if committed is not None:
+            count = len(committed.actions)
+            actions = np.concatenate((committed.actions, committed.actions[-1] + np.cumsum(speeds, axis=0) * 0.02))
+        return replace(chunk, actions=actions[: self.horizon], committed=count)
+
+
+@pytest.mark.parametrize("action_delay_s", [0.02, 0.06, 0.1, 0.2, 0.3])
+def test_a_kept_prefix_leaves_no_seam_however_long_a_chunk_takes(action_delay_s):
+    result = run(Obedient(offset=0.002), action_delay_s=action_delay_s)
+    # Until a delay was measured, the prefix is a guess.
+    assert result.smoothness.seam_positions[3:].max() < 1e-9
+    assert result.smoothness.unplanned[np.isfinite(result.smoothness.unplanned)].max() == 0.0
+    assert result.incidents.get(incidents.SHORT_PREFIX, 0) <= 2
+    # An observation waits for the fast loop up to a period of the camera.
+    assert result.smoothness.delays_s[3:].min() >= action_delay_s - 1e-9
+
+
+def test_a_trace_drives_the_loop():
+    policy = Wave()
+    run(policy, delay_trace={"context": [0.2], "action": [0.1, 0.3]})
+    first, second, third = policy.acted_ns[:3]
+    assert second == first + 200 * MS + 40 * MS or second > first
+    assert third - second >= 300 * MS - 80 * MS
+
+
+def test_a_delay_beyond_the_horizon_ends_in_rest_and_goes_on():
+    result = run(action_delay_s=0.3, delay_trace={"context": [0.1], "action": [0.1, 0.1, 1.5, 0.1, 0.1, 0.1]})
+    states = [(change.after, change.reason.partition(":")[0]) for change in result.changes]
+    stopped = states.index((ExecutorState.STOPPING, "out of plan"))
+    assert (ExecutorState.MOVING, "chunk") in states[stopped:]
+    assert result.incidents[incidents.MISSED_DEADLINE] >= 1
+    assert result.incidents[incidents.ACT_OVERRUN] >= 1
+    assert result.refusals["stale chunk"] >= 1
+    assert 0.0 < np.nanmean(result.smoothness.unplanned) < 0.6
+
+
+def test_spikes_never_step_back_nor_pass_a_limit():
+    result = run_long(Drift(), action_delay_s=0.1, delays="spikes")
+    assert (result.smoothness.delays_s < 0.5).all(), "what takes a second is older than a chunk is long"
+    assert result.refusals["stale chunk"] >= 1
+    momenta = result.smoothness.momenta[np.isfinite(result.smoothness.momenta)]
+    assert len(momenta) > 10
+    assert momenta.min() > 0.0
+    assert result.velocity_hits.sum() == 0
+
+
+def test_a_stalled_slow_system_stops_the_arms_with_its_name_and_they_go_on():
+    result = run_long(context_delay_s=0.1, delay_trace={"context": [0.1, 0.1, 0.1, 3.0], "action": [0.06]})
+    states = [(change.after.value, change.reason.partition(":")[0]) for change in result.changes]
+    stopped = states.index(("stopping", "stale context"))
+    assert ("moving", "chunk") in states[stopped:]
+
+
+def run_long(policy=None, body=None, steps=350, **config):
+    from dit_policy_ros.evaluate.episode import run_episode
+
+    config.setdefault("schedule", ScheduleConfig(execution_horizon_s=0.2))
+    return run_episode(body or Plant(), policy or Wave(), SPEC, 5, "plant", EpisodeConfig(steps=steps, **config))
+
+
+class Fickle(Plant):
+    """Says something else every ``every_ns`` from ``from_ns`` to ``to_ns`` after the reset."""
+
+    from_ns, to_ns, every_ns = 1000 * MS, 2000 * MS, 100 * MS
+
+    @property
+    def instruction(self) -> str:
+        since_ns = self.time_ns - getattr(self, "start_ns", self.time_ns)
+        count = min(max(since_ns - self.from_ns, 0), self.to_ns - self.from_ns) // self.every_ns
+        return f"wave {count}"
+
+
+def test_an_instruction_that_changes_every_100_ms_finishes_the_plan_and_recovers():
+    policy, body = Wave(), Fickle()
+    result = run_long(policy, body, steps=200)
+    seen = [context.instruction for _, context, _ in policy.acted]
+    assert seen[0] == "wave 0"
+    assert seen[-1] == "wave 10"
+    assert result.incidents[incidents.OLD_EPOCH] >= 2
+    epochs = [context.epoch for _, context, _ in policy.acted]
+    assert epochs == sorted(epochs)
+    states = [(change.after.value, change.reason.partition(":")[0]) for change in result.changes]
+    assert ("stopping", "out of plan") in states
+    assert states[-1] == ("moving", "chunk")
+
+
+def test_a_result_of_the_old_epoch_never_moves_the_arms():
+    class Once(Fickle):
+        to_ns = Fickle.from_ns + Fickle.every_ns
+
+    policy, body = Wave(), Once()
+    body.reset(5, "")
+    loop = TwoSystemLoop(body, policy, SPEC, EpisodeConfig(context_delay_s=0.3, action_delay_s=0.2))
+    accepted: list[ActionChunk] = []
+    real = loop.executor.accept
+    loop.executor.accept = lambda chunk, now_ns: (
+        accepted.append((now_ns - body.start_ns, chunk)),
+        real(chunk, now_ns),
+    )[1]
+    for _ in range(150):
+        loop.step()
+    switched = Once.from_ns + Once.every_ns
+    assert {chunk.epoch for now_ns, chunk in accepted if now_ns < switched} == {1}
+    assert {chunk.epoch for now_ns, chunk in accepted if now_ns >= switched} == {2}
+
+
+@pytest.mark.parametrize("method", ["encode", "act"])
+def test_a_policy_that_breaks_now_and_then_is_counted_and_goes_on(method):
+    class Shaky(Wave):
+        calls = 0
+
+        def fail(self):
+            self.calls += 1
+            if 3 <= self.calls <= 6:
+                raise PolicyError("the camera is dirty")
+
+        def encode(self, *args):
+            if method == "encode":
+                self.fail()
+            return super().encode(*args)
+
+        def act(self, *args):
+            if method == "act":
+                self.fail()
+            return super().act(*args)
+
+    policy = Shaky()
+    result = run_long(policy)
+    assert result.incidents[incidents.FAILED] == 4
+    assert [change.after for change in result.changes][-1] is ExecutorState.MOVING
+
+
+def test_a_policy_that_cannot_work_at_all_is_told():
+    class Broken(Wave):
+        def act(self, *args):
+            raise PolicyError("trained for another robot")
+
+    with pytest.raises(PolicyError, match="another robot"):
+        run(Broken())
+
+
+def test_nan_now_and_then_finishes_the_plan_and_recovers():
+    class Sparks(Wave):
+        def act(self, *args):
+            chunk = super().act(*args)
+            return replace(chunk, actions=chunk.actions * np.nan) if 4 <= len(self.acted) <= 9 else chunk
+
+    result = run_long(Sparks())
+    assert result.refusals["not finite"] == 6
+    states = [(change.after.value, change.reason.partition(":")[0]) for change in result.changes]
+    assert ("stopping", "out of plan") in states
+    assert states[-1] == ("moving", "chunk")
+
+
+class Leaping(Plant):
+    """A clock that leaps once."""
+
+    leap_ns, at_ns, leapt = 0, 3500 * MS, False
+
+    def step(self):
+        super().step()
+        if not self.leapt and self.time_ns - self.start_ns >= self.at_ns:
+            self.leapt = True
+            self.time_ns += self.leap_ns
+            for controller in self.controllers:
+                controller.__init__(controller.joints, controller.config, self._of(controller.joints))
+
+
+@pytest.mark.parametrize("leap_ns", [-3000 * MS, 5000 * MS])
+def test_a_clock_that_jumps_is_survived(leap_ns):
+    body = Leaping()
+    body.leap_ns = leap_ns
+    result = run_long(Wave(), body, image_period_s=0.02)
+    changes = [(change.stamp_ns, change.after.value) for change in result.changes]
+    assert changes[-1][1] == "moving"
+    reasons = {change.reason.partition(":")[0] for change in result.changes}
+    if leap_ns < 0:
+        assert "clock jumped back" in reasons
+        assert result.incidents[incidents.CLOCK_JUMP] >= 1
+    else:
+        assert reasons & {"out of plan", "stale context"}
+
+
+def test_a_change_of_method_changes_what_is_measured():
+    from dit_policy_ros.actions.timing import Timing
+
+    def rolled(timing):
+        policy = Drift()
+        policy.timing = timing
+        return run_long(policy, action_delay_s=0.1, steps=200)
+
+    naive, joined = rolled(Timing(False, starts_at_arrival=True)), rolled(Timing())
+    resting = rolled(Timing(False, starts_at_arrival=True, waits_for_rest=True, executes=0.5))
+    assert naive.smoothness.seam_positions[3:].max() > 0.02
+    naive_jump, joined_jump = (r.smoothness.seam_positions[3:].max() for r in (naive, joined))
+    assert joined_jump < 0.1 * naive_jump
+    assert joined_jump < joined.smoothness.steps.max()
+    assert np.nanmean(resting.smoothness.unplanned) > 0.3
+    assert np.nanmean(naive.smoothness.unplanned) == 0.0

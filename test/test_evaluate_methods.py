@@ -1,0 +1,119 @@
+"""Comparisons and sweeps of ``evaluate``, on a tiny untrained network."""
+
+import json
+
+import pytest
+from test_commands_on_a_policy import policy as tiny_policy
+
+from dit_policy_ros.__main__ import main
+from dit_policy_ros.evaluate import sweep
+from dit_policy_ros.sim import worlds
+
+policy = tiny_policy
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Episodes of half a second, in this process."""
+    real = worlds.find_world
+
+    def find(name):
+        world = real(name)
+        object.__setattr__(world, "episode_steps", 25)
+        return world
+
+    length = {name: world.episode_steps for name, world in worlds.WORLDS.items()}
+    monkeypatch.setattr("dit_policy_ros.sim.body.find_world", find)
+    yield
+    for name, steps in length.items():
+        object.__setattr__(worlds.WORLDS[name], "episode_steps", steps)
+
+
+def evaluate(policy, report, *options):
+    arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--episodes", "1"]
+    arguments += ["--context-delay", "0.1"]
+    assert main([*arguments, "--workers", "1", "--report", str(report), *options]) == 0
+    return json.loads((report / "report.json").read_text())
+
+
+def test_every_method_runs_in_closed_loop_and_is_compared(policy, tmp_path):
+    data = evaluate(policy, tmp_path, "--method", "all")
+    methods = [point["method"] for point in data["points"]]
+    assert methods[0] == "prefix"
+    assert {"naive", "synchronous", "real_time", "best_of", "roll_forward"} < set(methods)
+    assert "streaming" not in methods
+    for point in data["points"]:
+        assert point["metrics"]["seam_position"] or point["method"] == "synchronous"
+    page = (tmp_path / "index.html").read_text()
+    assert all(name in page for name in methods)
+
+
+def test_one_method_gives_the_ordinary_report(policy, tmp_path):
+    data = evaluate(policy, tmp_path, "--method", "naive")
+    assert data["method"] == "naive"
+    assert data["metrics"]["smoothness"]["seam_position"]
+    assert "naive" in (tmp_path / "index.html").read_text()
+
+
+def test_a_sweep_covers_both_delays_and_goes_on_where_it_was(policy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "CONTEXT_DELAYS_S", (0.0, 0.2))
+    monkeypatch.setattr(sweep, "ACTION_DELAYS_S", (0.06, 0.1))
+    data = evaluate(policy, tmp_path, "--sweep", "--method", "splice,naive")
+    delays = [(p["method"], p["context_delay_s"], p["action_delay_s"]) for p in data["points"]]
+    each = [(0.0, 0.06), (0.2, 0.06), (0.1, 0.06), (0.1, 0.1)]
+    assert delays == [(method, *pair) for method in ("splice", "naive") for pair in each]
+    assert "<svg" in (tmp_path / "index.html").read_text()
+    (tmp_path / "report.json").write_text(json.dumps({**data, "points": data["points"][:5]}))
+    capsys.readouterr()
+    again = evaluate(policy, tmp_path, "--sweep", "--method", "splice,naive")
+    assert capsys.readouterr().out.count("naive, context") == 3
+    assert [p["metrics"] for p in again["points"]] == [p["metrics"] for p in data["points"]]
+
+
+@pytest.mark.parametrize("pattern", ["jitter", "spikes", "stall"])
+def test_delays_vary_by_a_pattern(policy, tmp_path, pattern):
+    data = evaluate(policy, tmp_path, "--delays", pattern, "--action-delay", "0.1")
+    assert data["delay_pattern"] == pattern
+    assert f"--delays {pattern}" in data["command"]
+
+
+def test_delays_come_from_a_trace(policy, tmp_path):
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"context": [0.1], "action": [0.14]}))
+    data = evaluate(policy, tmp_path / "out", "--delays", f"trace:{trace}", "--method", "splice")
+    consumed = data["metrics"]["smoothness"]["delay_consumed_s"]
+    assert consumed["p50"] == pytest.approx(0.14)
+
+
+def test_horizon_and_encode_period_reach_the_schedule(policy, tmp_path):
+    ordinary = evaluate(policy, tmp_path / "a")["per_episode"][0]
+    other = evaluate(policy, tmp_path / "b", "--horizon", "0.2", "--encode-period", "1.0")["per_episode"][0]
+    assert other["chunks"] > ordinary["chunks"]
+    assert other["encodes"] < ordinary["encodes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--method", "smooth"], "temporal_ensemble"),
+        (["--method", "naive,streaming"], "noise level per action"),
+        (["--delays", "sometimes"], "spikes"),
+        (["--delays", "trace:nowhere"], "demo bag or a JSON file"),
+        (["--action-delay", "-1"], "not negative"),
+        (["--horizon", "inf"], "finite"),
+    ],
+)
+def test_bad_options_are_one_line(policy, options, says, tmp_path, capsys):
+    arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--report", str(tmp_path)]
+    assert main([*arguments, *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+
+
+def test_a_trace_needs_both_systems(policy, tmp_path, capsys):
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"context": [0.2]}))
+    arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--report", str(tmp_path)]
+    assert main([*arguments, "--delays", f"trace:{trace}"]) == 2
+    assert "'action'" in capsys.readouterr().err
