@@ -74,7 +74,7 @@ make_venv
 pip=("$venv/bin/python" -m pip install --disable-pip-version-check -c "$constraints")
 [[ -t 1 ]] || pip+=(--quiet)
 "${pip[@]}" "setuptools<80" wheel
-"${pip[@]}" --no-build-isolation --editable '.[ros,sim,bags,lerobot,hdf5,rerun,report,test]'
+"${pip[@]}" --no-build-isolation --editable '.[ros,sim,bags,lerobot,hdf5,rerun,encoders,report,test]'
 if ! can_render 2>/dev/null; then
   apt_install "rendering without a screen" libegl1 libgl1 libgl1-mesa-dri
   can_render || fail "MuJoCo cannot render with MUJOCO_GL=${MUJOCO_GL:-egl}. Try MUJOCO_GL=osmesa with libosmesa6 installed."
