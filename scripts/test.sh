@@ -22,4 +22,4 @@ if [[ $jazzy == yes ]]; then
   .venv-jazzy/bin/python -m pytest -q -m "not slow" test/ros test/test_architecture.py test/test_command_line.py
 fi
 echo "Whole suite on ROS 2 Kilted"
-.venv/bin/python -m pytest -q "$@"
+.venv/bin/python -m pytest -q -n 2 "$@"
