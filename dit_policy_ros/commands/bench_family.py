@@ -35,6 +35,8 @@ def run_family(args: argparse.Namespace) -> int:
     if min(args.runs, args.threads, args.steps) < 1:
         raise ConfigError("--runs, --threads and --steps must be at least 1.")
     torch.set_num_threads(args.threads)
+    if args.scratch:
+        Path(args.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.scratch, prefix="bench-") as directory:
         times = measure(
             args.config, args.dtype, Path(directory), args.steps, args.runs, lambda line: print(f"  {line}")
