@@ -64,25 +64,21 @@ def _scene_maker(stills: int, cache: Path, workers: int):
     """Renders stills of every simulated world that the recordings are of."""
     from functools import partial
 
-    from dit_policy_ros.sim import phrases
     from dit_policy_ros.sim.stills import STILL_OBJECTS, render_stills
-    from dit_policy_ros.train.samples import Phrase
     from dit_policy_ros.train.scenes import Scenes
-
-    def ask(task: str, rng) -> Phrase:
-        return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
 
     def make_scenes(dataset, config) -> list[Scenes]:
         worlds = sorted({episode.metadata.world for episode in dataset.episodes} & set(STILL_OBJECTS))
         kinds = [render_stills(world, config.slow_camera, stills, cache, workers=workers) for world in worlds]
-        return [Scenes(kind.images, tuple(partial(ask, task) for task in kind.tasks), kind.places) for kind in kinds]
+        return [
+            Scenes(kind.images, tuple(partial(_sentence, task) for task in kind.tasks), kind.places) for kind in kinds
+        ]
 
     return make_scenes
 
 
 def _rephrase():
     """Draws another sentence for a simulated episode; recordings of real robots keep theirs."""
-    from dit_policy_ros.sim import phrases
     from dit_policy_ros.sim.worlds import WORLDS
     from dit_policy_ros.train.samples import Phrase
 
@@ -91,11 +87,18 @@ def _rephrase():
     def rephrase(episode, index, rng) -> Phrase:
         metadata = episode.metadata
         if metadata.world not in WORLDS or metadata.seed is None:
-            return Phrase(episode.instructions[index][1] if episode.instructions else episode.instruction)
+            return Phrase(episode.said(index))
         key = (metadata.world, metadata.seed)
         if key not in tasks:
             tasks[key] = WORLDS[metadata.world].tasks(metadata.seed)
-        task = tasks[key][index]
-        return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
+        return _sentence(tasks[key][index], rng)
 
     return rephrase
+
+
+def _sentence(task: str, rng):
+    """Draws a sentence that asks for a simulated task."""
+    from dit_policy_ros.sim import phrases
+    from dit_policy_ros.train.samples import Phrase
+
+    return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))

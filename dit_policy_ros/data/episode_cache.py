@@ -89,7 +89,11 @@ class EpisodeArrays:
 
     def instruction_at(self, time_ns: int) -> str:
         """Returns the instruction that holds at an instant."""
-        return self.instructions[self.instruction_index_at(time_ns)][1] if self.instructions else self.instruction
+        return self.said(self.instruction_index_at(time_ns))
+
+    def said(self, index: int) -> str:
+        """Returns one of the instructions, counted from 0."""
+        return self.instructions[index][1] if self.instructions else self.instruction
 
     def foreseeable(self, observed_ns: int, times_ns: np.ndarray) -> np.ndarray:
         """Tells which commands can be learnt from an observation: those before the next surprise after it.

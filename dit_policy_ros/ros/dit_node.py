@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros.fast_part import FastPart
-from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.parameters import parameter
-from dit_policy_ros.ros.policies import joined, load_policy_with_threads
+from dit_policy_ros.ros.policies import joined
+from dit_policy_ros.ros.policy_user import PolicyUser, PolicyUserOptions
 from dit_policy_ros.ros.process import run_node
 from dit_policy_ros.runtime.schedule import ScheduleConfig
-from dit_policy_ros.types import Policy
 
 
 @dataclass(frozen=True)
-class DitOptions:
+class DitOptions(PolicyUserOptions):
     """Parameters of ``dit_node``."""
 
-    robot: str = parameter("aloha", "Robot description: a name in config/robots, or a path to a YAML file.")
-    policy: str = parameter("", "Policy directory: a name in models/, or a path.")
-    torch_threads: int = parameter(1, "Threads of the numerics; read at the first configure", "", 1, 64)
     continuity: str = parameter("", "How chunks are joined, see docs/asynchrony.md; empty: as the policy's file says.")
     execution_horizon_s: float = parameter(
         0.0, "Time from one planned observation to the next; 0: two thirds of a chunk", "s", 0.0, 10.0
@@ -30,21 +26,11 @@ class DitOptions:
     commit_max_steps: int = parameter(24, "Longest committed prefix; 0 plans without one", "steps", 0, 1000)
 
 
-class DitNode(ManagedNode):
+class DitNode(PolicyUser):
     """Plans at its horizon from the newest observation, beginning with what will be executed meanwhile."""
 
+    NAME = "dit_node"
     OPTIONS = DitOptions
-
-    def __init__(
-        self, name: str = "dit_node", load: Callable[[str, int], Policy] = load_policy_with_threads, **kwargs
-    ) -> None:
-        """Makes the node.
-
-        Args:
-            load: path and number of threads to a policy.
-        """
-        super().__init__(name, **kwargs)
-        self._load = load
 
     def configure(self) -> None:
         """Loads robot and policy."""

@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dit_policy_ros.robot import load_robot
-from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.parameters import parameter
-from dit_policy_ros.ros.policies import load_policy_with_threads
+from dit_policy_ros.ros.policy_user import PolicyUser, PolicyUserOptions
 from dit_policy_ros.ros.process import run_node
 from dit_policy_ros.ros.slow_part import SlowPart
 from dit_policy_ros.runtime.schedule import ScheduleConfig
-from dit_policy_ros.types import Policy
 
 
 @dataclass(frozen=True)
-class VlmOptions:
+class VlmOptions(PolicyUserOptions):
     """Parameters of ``vlm_node``."""
 
-    robot: str = parameter("aloha", "Robot description: a name in config/robots, or a path to a YAML file.")
-    policy: str = parameter("", "Policy directory: a name in models/, or a path.")
-    torch_threads: int = parameter(1, "Threads of the numerics; read at the first configure", "", 1, 64)
     encode_period_s: float = parameter(0.0, "Least time between two encodes; 0: as fast as possible", "s", 0.0, 60.0)
 
 
-class VlmNode(ManagedNode):
+class VlmNode(PolicyUser):
     """Encodes the newest observation whenever the last encode has ended."""
 
+    NAME = "vlm_node"
     OPTIONS = VlmOptions
-
-    def __init__(
-        self, name: str = "vlm_node", load: Callable[[str, int], Policy] = load_policy_with_threads, **kwargs
-    ) -> None:
-        """Makes the node.
-
-        Args:
-            load: path and number of threads to a policy.
-        """
-        super().__init__(name, **kwargs)
-        self._load = load
 
     def configure(self) -> None:
         """Loads robot and policy."""

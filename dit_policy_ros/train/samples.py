@@ -133,7 +133,7 @@ class BatchSource:
     def _phrase(self, episode: EpisodeArrays, index: int) -> Phrase:
         if self._rephrase is not None:
             return self._rephrase(episode, index, self._rng)
-        return Phrase(episode.instructions[index][1] if episode.instructions else episode.instruction)
+        return Phrase(episode.said(index))
 
     def _draw_one(self, pick: int) -> tuple:
         config, episode, rng = self._config, self._episodes[pick], self._rng
