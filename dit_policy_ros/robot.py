@@ -96,6 +96,16 @@ class RobotSpec:
         """All topics of joint states."""
         return (self.joint_states_topic, *self.other_states_topics)
 
+    def joints_by_topic(self) -> dict[str, tuple[str, ...]]:
+        """Returns topic to the joints that a simulator sends on it: an arm's if there are as many, else all on one."""
+        arms = tuple(dict.fromkeys(joint.arm for joint in self.joints))
+        if len(arms) != len(self.states_topics):
+            return {self.joint_states_topic: self.names}
+        return {
+            topic: tuple(joint.name for joint in self.joints if joint.arm == arm)
+            for topic, arm in zip(self.states_topics, arms, strict=True)
+        }
+
     @property
     def names(self) -> tuple[str, ...]:
         """All joint names, left arm first, in the order of the YAML."""

@@ -92,6 +92,8 @@ def test_replays_in_two_places_differ_in_their_date_only(bag, policy, tmp_path, 
     data = json.loads("\n".join(one))
     assert data["mode"] == mode
     assert (data["shadow"] is None) == (mode == "open-loop")
+    files = {file.name for file in (tmp_path / "a").iterdir()}
+    assert files == {"report.json", "index.html"} | ({"interventions.csv"} if mode == "shadow" else set())
     assert data["chunks"] > 2
     assert "Mean error over" in capsys.readouterr().out
     assert (tmp_path / "a" / "index.html").read_text().startswith("<!doctype html>")
@@ -226,5 +228,8 @@ def test_bench_bags_measures_speed_and_memory(bag, capsys):
     assert set(data["speed"]) == set(ROBOT.cameras)
     assert all(entry["images"] == 20 and entry["share"] > 0 for entry in data["speed"].values())
     assert set(data["peak_memory_mb"]) == {"0.05 min", "0.1 min"}
+    for peaks in data["peak_memory_mb"].values():
+        assert set(peaks) == {"reading", "inspect", "replay"}
+        assert all(10.0 < peak < 2000.0 for peak in peaks.values())
     assert main(["bench", "bags"]) == 2
     assert "give --bag for the speed of reading" in one_line(capsys)

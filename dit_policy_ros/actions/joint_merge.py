@@ -99,3 +99,40 @@ class JointMerge:
             for column, name in enumerate(source.names):
                 owners.setdefault(name, (source, column))
         return [owners[name] for name in self._names if name in owners]
+
+
+class JointCollector:
+    """Messages with all joints as they come, and messages with some of them merged: the rule of bags and live nodes."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._known = set(self._names)
+        self._merge = JointMerge(names)
+        self.whole_rank: int | None = None
+        """Place of the first topic that has named all joints in one message."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Joints that no message has named so far."""
+        return () if self.whole_rank is not None else self._merge.missing
+
+    def clear(self) -> None:
+        """Forgets every sample and source."""
+        self._merge.clear()
+        self.whole_rank = None
+
+    def add(self, rank: int, time_ns: int, names: Sequence[str], values: np.ndarray) -> tuple[int, np.ndarray] | None:
+        """Adds a message; see ``JointMerge.add``. Messages with some joints of a topic that has told all are left out.
+
+        Args:
+            names: in any order; others than the collected ones are ignored.
+        """
+        if len(names) >= len(self._names) and self._known.issubset(names):
+            self.whole_rank = rank if self.whole_rank is None else min(rank, self.whole_rank)
+            if tuple(names) == self._names:
+                return time_ns, values
+            return time_ns, values[:, [names.index(name) for name in self._names]]
+        held = [name for name in names if name in self._known]
+        if not held or (self.whole_rank is not None and self.whole_rank <= rank):
+            return None
+        return self._merge.add(rank, time_ns, held, values[:, [names.index(name) for name in held]])

@@ -73,14 +73,16 @@ def _replay(args, policy_name, episode, folder) -> None:
     """Replays one policy and writes its report."""
     import hashlib
 
+    from dit_policy_ros.evaluate.chunk_log import ChunkLog
     from dit_policy_ros.evaluate.horizon_errors import METHODS
     from dit_policy_ros.evaluate.loop import LoopConfig
-    from dit_policy_ros.evaluate.replay import run_replay
+    from dit_policy_ros.evaluate.replay import SHADOW, run_replay
     from dit_policy_ros.evaluate.replay_page import moment_images, write_replay_page
     from dit_policy_ros.evaluate.replay_report import (
         ReplayOrigin,
         make_replay_report,
         recording_sha256,
+        write_interventions,
         write_replay_json,
     )
     from dit_policy_ros.policy.checkpoint import find_policy, load_policy, weights_sha256
@@ -88,7 +90,7 @@ def _replay(args, policy_name, episode, folder) -> None:
 
     policy = load_policy(policy_name)
     config = LoopConfig(context_delay_s=args.context_delay, action_delay_s=args.action_delay)
-    chunks = []
+    chunks = ChunkLog()
     result = run_replay(episode, policy, args.mode, config, chunks.append if args.mcap or args.rerun else None)
     directory = find_policy(policy_name)
     origin = ReplayOrigin(
@@ -105,6 +107,8 @@ def _replay(args, policy_name, episode, folder) -> None:
     report = make_replay_report(origin, result)
     cameras = tuple(dict.fromkeys((*policy.slow_cameras, *policy.fast_cameras)))
     write_replay_json(report, folder)
+    if args.mode == SHADOW:
+        write_interventions(report, folder)
     page = write_replay_page(report, moment_images(episode, report, cameras), folder, _view(episode.robot))
     if args.mcap:
         from dit_policy_ros.evaluate.watch_mcap import write_watch_bag

@@ -17,6 +17,8 @@ from dit_policy_ros.data.mcap_scan import Message, embedded_metadata, is_whole
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
 
+_MOST_PARTS = 10_000
+
 
 class BagFile:
     """Messages of a bag, read from disk each time they are asked for."""
@@ -101,7 +103,8 @@ class BagFile:
             raise BagError(f"{what} and holds no whole message; copy or record it again.")
         start_ns, end_ns = self.span_ns
         lost_bytes = sum(file.lost_bytes for file in damaged)
-        lost = f"{promised - whole} of {promised} messages" if promised else f"{lost_bytes} bytes at the end"
+        lost = f"{lost_bytes} bytes at the end" if damaged else "all others"
+        lost = f"{promised - whole} of {promised} messages" if promised else lost
         kept = f"{whole} messages over {seconds(end_ns - 1 - start_ns):.2f} s are whole"
         self.lost = f"{what}: {kept}, {lost} are lost"
         if not recover:
@@ -171,9 +174,28 @@ def _files(path: Path, information: Mapping[str, Any], recover: bool) -> tuple[l
     if path.is_file():
         return [path], []
     if "relative_file_paths" not in information:
-        return [file for file in sorted(path.iterdir()) if is_storage(file)], []
+        found = [file for file in sorted(path.iterdir()) if is_storage(file)]
+        missing = _skipped(found)
+        if missing and not recover:
+            raise BagError(f"{path} lacks {', '.join(missing)} between its files; copy the folder again.")
+        return found, missing
     files = [path / Path(name).name for name in information["relative_file_paths"]]
     missing = [file.name for file in files if not file.exists()]
     if missing and (not recover or len(missing) == len(files)):
         raise BagError(f"{path} lacks {', '.join(missing)}, which its metadata.yaml names; copy the folder again.")
     return [file for file in files if file.exists()], missing
+
+
+def _skipped(files: Sequence[Path]) -> list[str]:
+    """Returns the names of parts that are missing between others, by their numbers."""
+    numbers = {}
+    for file in files:
+        stem, _, number = file.name.split(".")[0].rpartition("_")
+        if not stem or not number.isdigit():
+            return []
+        numbers[int(number)] = file.name
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    if last - first > _MOST_PARTS:  # Dates, for example.
+        return []
+    suffix = next(iter(numbers.values()), "").partition(".")[2]
+    return [f"{_stem(files[0])}_{k}.{suffix}" for k in range(first, last) if k not in numbers]

@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 from rosbags.rosbag2 import Reader, ReaderError
 
+from dit_policy_ros.data.mcap_index import McapIndex
 from dit_policy_ros.data.mcap_scan import McapScan, Message, ZstdError, is_whole
 from dit_policy_ros.data.sqlite_scan import SqliteScan, is_whole_sqlite
 from dit_policy_ros.errors import BagError
@@ -86,9 +87,15 @@ class StorageFile:
         if self._scan is not None:
             self._count()
             return
-        # Kept open, since reading an index takes as long as decoding a hundred images. Several passes may be under
-        # way at once in one thread: a chunk is taken in whole before any of its messages.
-        self._reader = Reader(path)
+        with readable(path):
+            self._index = McapIndex(path) if path.suffix == ".mcap" else None
+        if self._index is not None and self._index.is_complete:
+            self.topics, self.counts = self._index.topics, self._index.counts
+            if self.counts.total():
+                self.start_ns, self.end_ns = self._index.start_ns, self._index.end_ns
+            return
+        # sqlite3, and MCAP without an index of its chunks.
+        self._index, self._reader = None, Reader(path)
         with readable(path):
             self._reader.open()
             weakref.finalize(self, self._reader.close)
@@ -119,12 +126,14 @@ class StorageFile:
         with readable(self.path):
             if self._scan is not None:
                 found = (m for m in self._scan.messages() if m[0] in topics and start_ns <= m[1] < stop_ns)
+            elif self._index is not None:
+                found = self._index.messages(topics, start_ns, stop_ns)
             else:
-                found = self._whole(topics, start_ns, stop_ns)
+                found = self._read(topics, start_ns, stop_ns)
             for topic, log_ns, cdr in found:
                 yield topic, log_ns, zstd.decompress(cdr) if self._is_packed else cdr
 
-    def _whole(self, topics: Collection[str], start_ns: int, stop_ns: int) -> Iterator[Message]:
+    def _read(self, topics: Collection[str], start_ns: int, stop_ns: int) -> Iterator[Message]:
         connections = [connection for connection in self._reader.connections if connection.topic in topics]
         if connections:
             start = None if start_ns == -FOREVER_NS else start_ns

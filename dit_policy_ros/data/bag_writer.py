@@ -137,10 +137,18 @@ class EpisodeWriter:
     def joint_state(
         self, stamp_ns: int, names: tuple[str, ...], positions: np.ndarray, velocities: np.ndarray | None = None
     ) -> None:
-        """Writes a JointState; ``positions`` and ``velocities`` are (len(names),)."""
+        """Writes a JointState, or one on each topic of an arm; ``positions`` and ``velocities`` are (len(names),)."""
         velocities = np.empty(0) if velocities is None else velocities
-        message = messages.joint_state(stamp_ns, names, positions, velocities)
-        self._write(self._robot.joint_states_topic, messages.JOINT_STATE, stamp_ns, message)
+        by_topic = self._robot.joints_by_topic()
+        if len(by_topic) == 1:
+            message = messages.joint_state(stamp_ns, names, positions, velocities)
+            self._write(self._robot.joint_states_topic, messages.JOINT_STATE, stamp_ns, message)
+            return
+        for topic, arm in by_topic.items():
+            columns = [k for k, name in enumerate(names) if name in arm]
+            speeds = velocities[columns] if len(velocities) else velocities
+            message = messages.joint_state(stamp_ns, [names[k] for k in columns], positions[columns], speeds)
+            self._write(topic, messages.JOINT_STATE, stamp_ns, message)
 
     def command(self, controller: str, now_ns: int, trajectory: Trajectory) -> None:
         """Writes the JointTrajectory sent to a controller at ``now_ns``, stamped with its first waypoint's instant.

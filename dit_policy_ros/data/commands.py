@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from dit_policy_ros.actions.rotation import matrix_from_quaternion, rot6d_from_m
 from dit_policy_ros.controllers import Controller
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.joint_history import interpolate
+from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.errors import BagError, PolicyError
 from dit_policy_ros.types import Trajectory
 
@@ -33,29 +33,35 @@ class Command:
 
 
 class CommandHistory(Sequence[Command]):
-    """What one controller was sent, in that order; kept as plain numbers, since an hour has some 200 000 commands.
+    """What one controller was sent, in that order; a long history lies on disk, since an hour has 200 000 commands.
 
     Velocities are kept where every command has them.
     """
 
     def __init__(self, joints: tuple[str, ...]) -> None:
         self._joints = joints
-        self._sent_ns, self._ends = array("q"), array("q")
-        self._times_ns, self._positions = array("q"), array("d")
-        self._velocities: array | None = array("d")
+        self._sent_ns, self._ends = ScratchTable(dtype=np.int64), ScratchTable(dtype=np.int64)
+        self._times_ns, self._positions = ScratchTable(dtype=np.int64), ScratchTable(len(joints))
+        self._velocities: ScratchTable | None = ScratchTable(len(joints))
         """None from the first command without any on."""
+        self._spliced_ns, self._spliced = ScratchTable(dtype=np.int64), ScratchTable(len(joints))
+        """Waypoints that no command has replaced so far; their instants increase."""
 
     def add(self, command: Command) -> None:
         """Appends a command for the joints of the controller, in their order."""
         trajectory = command.trajectory
         self._sent_ns.append(command.sent_ns)
-        self._times_ns.extend(trajectory.times_ns.tolist())
+        self._times_ns.extend(trajectory.times_ns)
         self._ends.append(len(self._times_ns))
-        self._positions.frombytes(np.ascontiguousarray(trajectory.positions, np.float64).tobytes())
+        self._positions.extend(trajectory.positions)
         if trajectory.velocities is None:
             self._velocities = None
         if self._velocities is not None:
-            self._velocities.frombytes(np.ascontiguousarray(trajectory.velocities, np.float64).tobytes())
+            self._velocities.extend(trajectory.velocities)
+        kept = self._spliced_ns.first_at_or_after(int(trajectory.times_ns[0]))
+        for table, rows in ((self._spliced_ns, trajectory.times_ns), (self._spliced, trajectory.positions)):
+            table.truncate(kept)
+            table.extend(rows)
 
     def __len__(self) -> int:
         return len(self._sent_ns)
@@ -66,27 +72,15 @@ class CommandHistory(Sequence[Command]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"There are {len(self)} commands; {index} is not among them.")
         index %= len(self)
-        rows = slice(self._ends[index - 1] if index else 0, self._ends[index])
-        times_ns, positions = (values[rows].copy() for values in self._arrays())
-        speeds = None
-        if self._velocities is not None:
-            speeds = np.frombuffer(self._velocities, np.float64).reshape(-1, len(self._joints))[rows].copy()
-        return Command(self._sent_ns[index], Trajectory(self._joints, times_ns, positions, speeds))
+        ends = self._ends.array()
+        rows = slice(int(ends[index - 1]) if index else 0, int(ends[index]))
+        times_ns, positions = (table.array()[rows].copy() for table in (self._times_ns, self._positions))
+        speeds = None if self._velocities is None else self._velocities.array()[rows].copy()
+        return Command(int(self._sent_ns.array()[index]), Trajectory(self._joints, times_ns, positions, speeds))
 
     def spliced(self) -> tuple[np.ndarray, np.ndarray]:
-        """See ``spliced``."""
-        times_ns, positions = self._arrays()
-        ends = np.frombuffer(self._ends, dtype=np.int64)
-        begins = np.concatenate([[0], ends[:-1]])
-        # A waypoint stays if no later command begins at or before it.
-        until_ns = np.append(np.minimum.accumulate(times_ns[begins][::-1])[::-1][1:], np.iinfo(np.int64).max)
-        kept = times_ns < np.repeat(until_ns, ends - begins)
-        return times_ns[kept], positions[kept]
-
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns instants (N,) and positions (N, joints) of all waypoints."""
-        positions = np.frombuffer(self._positions, dtype=np.float64).reshape(-1, len(self._joints))
-        return np.frombuffer(self._times_ns, dtype=np.int64), positions
+        """Returns the waypoints that none replaced, see ``spliced``; valid until the next command is added."""
+        return self._spliced_ns.array(), self._spliced.array()
 
 
 def targets_at(times_ns: np.ndarray, commands: Sequence[Command], what: str) -> np.ndarray:

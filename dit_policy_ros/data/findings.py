@@ -82,7 +82,7 @@ def _stream(topic: str, stream: Stream) -> Iterator[Finding]:
         yield Finding("note", topic, f"has type {stream.msgtype}, which is not known here; it is counted only")
     if stream.gaps:
         gap = stream.gaps[0]
-        count = f"{len(stream.gaps)} gaps" if len(stream.gaps) > 1 else "1 gap"
+        count = f"{stream.gap_count} gaps" if stream.gap_count > 1 else "1 gap"
         text = f"{count}, the longest {seconds(gap.duration_ns):.3f} s at a period of {stream.period_s:.3f} s"
         yield Finding("warning", topic, text)
     if stream.dropped:

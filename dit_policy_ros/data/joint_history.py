@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dit_policy_ros.actions.joint_merge import JointMerge
+from dit_policy_ros.actions.joint_merge import JointCollector
+from dit_policy_ros.data.scratch import ScratchTable, release_now_and_then, reordered
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
 
 
 @dataclass(frozen=True)
 class JointHistory:
-    """Measured joints of one episode."""
+    """Measured joints of one episode. The arrays of a long one are read from disk as they are looked at."""
 
     names: tuple[str, ...]
     times_ns: np.ndarray
@@ -36,7 +36,9 @@ def interpolate(times_ns: np.ndarray, known_ns: np.ndarray, values: np.ndarray) 
     before, after = after - 1, np.minimum(after, len(known_ns) - 1)
     gap_ns = np.maximum(known_ns[after] - known_ns[before], 1)
     weight = np.clip((times_ns - known_ns[before]) / gap_ns, 0.0, 1.0)[:, None]
-    return values[before] * (1.0 - weight) + values[after] * weight
+    found = values[before] * (1.0 - weight) + values[after] * weight
+    release_now_and_then(known_ns, values)
+    return found
 
 
 class HistoryBuilder:
@@ -49,9 +51,11 @@ class HistoryBuilder:
         self._names = names
         self._where = where
         self._orders: dict[tuple[str, ...], list[int]] = {}
-        self._times_ns, self._positions, self._velocities = array("q"), array("d"), array("d")
-        self._merge = JointMerge(names)
-        self._whole_rank: int | None = None
+        self._times_ns = ScratchTable(dtype=np.int64)
+        self._positions, self._velocities = ScratchTable(len(names)), ScratchTable(len(names))
+        self._newest_ns: int | None = None
+        self._is_ordered = self._has_velocities = True
+        self._collector = JointCollector(names)
         self._seen: dict[str, None] = {}
 
     def add(
@@ -78,13 +82,9 @@ class HistoryBuilder:
             )
         # Drivers without velocity sensing send none, or NaN.
         speeds = velocities[order] if len(velocities) == len(names) else np.full(len(row), np.nan)
-        if len(order) == len(self._names):
-            self._whole_rank = rank if self._whole_rank is None else min(rank, self._whole_rank)
-            self._note(time_ns, row, speeds)
-        elif order and (self._whole_rank is None or rank < self._whole_rank):
-            found = self._merge.add(rank, time_ns, [names[k] for k in order], np.stack([row, speeds]))
-            if found is not None:
-                self._note(found[0], *found[1])
+        found = self._collector.add(rank, time_ns, [names[k] for k in order], np.stack([row, speeds]))
+        if found is not None:
+            self._note(found[0], *found[1])
 
     def build(self) -> JointHistory:
         """Returns what was added, ordered by time; of equal stamps the last one counts.
@@ -92,30 +92,30 @@ class HistoryBuilder:
         Raises:
             BagError: nothing was added, or a joint was never named.
         """
-        if not self._times_ns:
+        if self._newest_ns is None:
             raise BagError(self._why_nothing())
-        times_ns = np.frombuffer(self._times_ns, dtype=np.int64)
-        positions, velocities = (
-            np.frombuffer(values, dtype=np.float64).reshape(-1, len(self._names))
-            for values in (self._positions, self._velocities)
-        )
-        known = velocities if np.isfinite(velocities).all() else None
-        if (np.diff(times_ns) > 0).all():  # As it should be; nothing is copied.
-            return JointHistory(self._names, times_ns, positions, known)
-        # Reversed, so that "first of equals" below means the last one received.
-        unique_ns, index = np.unique(times_ns[::-1], return_index=True)
-        index = len(times_ns) - 1 - index
-        return JointHistory(self._names, unique_ns, positions[index], None if known is None else known[index])
+        arrays = [self._times_ns.array(), self._positions.array()]
+        arrays += [self._velocities.array()] if self._has_velocities else []
+        if not self._is_ordered:
+            order = _last_of_equals(arrays[0])
+            arrays = [reordered(array, order) for array in arrays]
+        times_ns, positions, *velocities = arrays
+        return JointHistory(self._names, times_ns, positions, velocities[0] if velocities else None)
 
     def _note(self, time_ns: int, positions: np.ndarray, velocities: np.ndarray) -> None:
-        self._times_ns.append(int(time_ns))
-        self._positions.frombytes(np.ascontiguousarray(positions, np.float64).tobytes())
-        self._velocities.frombytes(np.ascontiguousarray(velocities, np.float64).tobytes())
+        if self._newest_ns is not None and time_ns <= self._newest_ns:
+            self._is_ordered = False
+        self._newest_ns = int(time_ns)
+        self._times_ns.append(time_ns)
+        self._positions.append(positions)
+        if self._has_velocities:
+            self._has_velocities = bool(np.isfinite(velocities).all())
+            self._velocities.append(velocities)
 
     def _why_nothing(self) -> str:
         if not self._seen:
             return f"{self._where}: there is no message."
-        missing = self._merge.missing
+        missing = self._collector.missing
         if not missing:
             return f"{self._where}: the messages with some of the joints have no instant in common."
         return (
@@ -132,3 +132,10 @@ class HistoryBuilder:
             self._seen.update(dict.fromkeys(names))
             self._orders[names] = [names.index(name) for name in self._names if name in names]
         return self._orders[names]
+
+
+def _last_of_equals(times_ns: np.ndarray) -> np.ndarray:
+    """Returns the order of increasing instants, and of equal ones the last."""
+    # Reversed, so that the first of equals is the last that was received.
+    _, index = np.unique(times_ns[::-1], return_index=True)
+    return len(times_ns) - 1 - index

@@ -1,7 +1,7 @@
 """Reads an MCAP file record by record without its index, so also one that ends too early.
 
-Format: https://mcap.dev/spec. Whole files are read by ``rosbags``, through the index; this is for the others, and for
-the copy of the metadata that a file carries inside.
+Format: https://mcap.dev/spec. Whole files are read through their index; this is for the others, and for the copy of
+the metadata that a file carries inside.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ZstdError = zstd.ZstdError
 
 MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _METADATA, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0C, 0x0F
-_RECORD = struct.Struct("<BQ")
-_MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
-_CHUNK_HEAD = struct.Struct("<QQQI")  # start, end, uncompressed size, checksum
+RECORD = struct.Struct("<BQ")
+MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+CHUNK_HEAD = struct.Struct("<QQQI")  # start, end, uncompressed size, checksum
 
 Message = tuple[str, int, bytes]
 """Topic, log time [ns], CDR."""
@@ -37,7 +37,7 @@ def is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         begin = file.read(len(MAGIC))
         size = file.seek(0, io.SEEK_END)
-        if size < 2 * len(MAGIC) + _RECORD.size:
+        if size < 2 * len(MAGIC) + RECORD.size:
             return False
         file.seek(-len(MAGIC), io.SEEK_END)
         return begin == MAGIC and file.read() == MAGIC
@@ -64,7 +64,7 @@ class McapScan:
             for kind, body, missing in _records(file):
                 self.lost_bytes += len(body) if missing else 0
                 if kind == _CHUNK:
-                    inner = _records(io.BytesIO(_inflate(body)))
+                    inner = _records(io.BytesIO(inflate(body)))
                     found = [message for entry in inner for message in self._read(*entry)]
                     yield from sorted(found, key=lambda message: message[1])
                 elif kind == _DATA_END:
@@ -77,16 +77,16 @@ class McapScan:
             return
         if kind == _SCHEMA:
             (key,) = struct.unpack_from("<H", body)
-            self._schemas[key] = _string(body, 2)[0]
+            self._schemas[key] = text_at(body, 2)[0]
         elif kind == _CHANNEL:
             key, schema = struct.unpack_from("<HH", body)
-            topic = _string(body, 4)[0]
+            topic = text_at(body, 4)[0]
             self._channels[key] = topic
             self.topics[topic] = self._schemas.get(schema, "")
         elif kind == _MESSAGE:
-            channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(body)
+            channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(body)
             if channel in self._channels:
-                yield self._channels[channel], log_ns, body[_MESSAGE_HEAD.size :]
+                yield self._channels[channel], log_ns, body[MESSAGE_HEAD.size :]
 
 
 def embedded_metadata(path: Path) -> str:
@@ -94,21 +94,21 @@ def embedded_metadata(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(len(MAGIC))
         for kind, body, _ in _records(file, only=_METADATA):
-            name, offset = _string(body, 0)
+            name, offset = text_at(body, 0)
             if kind == _METADATA and name == "rosbag2":
                 (length,) = struct.unpack_from("<I", body, offset)
                 entries, position = {}, offset + 4
                 while position < offset + 4 + length:
-                    key, position = _string(body, position)
-                    entries[key], position = _string(body, position)
+                    key, position = text_at(body, position)
+                    entries[key], position = text_at(body, position)
                 return entries.get("serialized_metadata", "")
     return ""
 
 
 def _records(stream: BinaryIO, only: int | None = None) -> Iterator[tuple[int, bytes, int]]:
     """Yields (kind, body, missing bytes) of all records, or of one kind; the last may lack bytes."""
-    while len(head := stream.read(_RECORD.size)) == _RECORD.size:
-        kind, length = _RECORD.unpack(head)
+    while len(head := stream.read(RECORD.size)) == RECORD.size:
+        kind, length = RECORD.unpack(head)
         if only is not None and kind != only:
             stream.seek(length, io.SEEK_CUR)
             continue
@@ -116,11 +116,11 @@ def _records(stream: BinaryIO, only: int | None = None) -> Iterator[tuple[int, b
         yield kind, body, length - len(body)
 
 
-def _inflate(body: bytes) -> bytes:
+def inflate(body: bytes) -> bytes:
     """Returns as much of a chunk's records as its bytes hold."""
-    if len(body) < _CHUNK_HEAD.size + 4:
+    if len(body) < CHUNK_HEAD.size + 4:
         return b""
-    compression, offset = _string(body, _CHUNK_HEAD.size)
+    compression, offset = text_at(body, CHUNK_HEAD.size)
     packed = body[offset + 8 :]
     if compression == "zstd":
         return zstd.ZstdDecompressor().decompress(packed)
@@ -129,7 +129,8 @@ def _inflate(body: bytes) -> bytes:
     return packed
 
 
-def _string(body: bytes, offset: int) -> tuple[str, int]:
+def text_at(body: bytes, offset: int) -> tuple[str, int]:
+    """Returns a text that its length stands before, and the place after it."""
     (length,) = struct.unpack_from("<I", body, offset)
     end = offset + 4 + length
     return body[offset + 4 : end].decode(errors="replace"), end

@@ -155,7 +155,8 @@ def _errors(comparison: Comparison) -> str:
     means = [float(np.mean(list(comparison.errors[label].values()))) for label in labels]
     rows.append(_row("mean", means))
     return (
-        '<h2>Mean error, [rad], grippers 0..1</h2><div class="scroll"><table><thead><tr><th>recording</th>'
+        '<h2>Mean error [rad; gripper 0 to 1]</h2><p class="muted">Smaller is better; bold is the smallest.</p>'
+        '<div class="scroll"><table><thead><tr><th>recording</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

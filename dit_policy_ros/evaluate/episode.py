@@ -119,8 +119,7 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
     score = body.score()
     splices = loop.log.splices
     width = len(loop.executor.names)
-    commanded = np.array(loop.log.commanded).reshape(-1, width)
-    times_s = (np.array(loop.log.times_ns, dtype=np.int64) - loop.start_ns) * 1e-9
+    times_s = (loop.log.times_ns.array() - loop.start_ns) * 1e-9
     return EpisodeResult(
         seed=seed,
         world=world,
@@ -129,9 +128,9 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
         strict=score.strict,
         rewards=np.array(rewards, dtype=np.int64),
         times_s=times_s,
-        commanded=commanded,
-        measured=np.array(loop.log.measured).reshape(-1, width),
-        context_ages_s=np.array(loop.log.context_ages_s),
+        commanded=loop.log.commanded.array(),
+        measured=loop.log.measured.array(),
+        context_ages_s=loop.log.context_ages_s.array(),
         splice_times_s=np.array([seconds(splice.stamp_ns - loop.start_ns) for splice in splices]),
         seam_jumps=np.array([splice.seam_jump for splice in splices]).reshape(-1, width),
         changes=tuple(loop.log.changes),

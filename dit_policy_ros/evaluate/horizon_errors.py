@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dit_policy_ros.data.recorded_body import RecordedTargets
+from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.types import NS_PER_S, ActionChunk
 
 METHODS = ("policy", "hold", "repeat", "linear")
@@ -61,7 +62,7 @@ class ErrorSummary:
 
 
 class HorizonErrors:
-    """Adds chunks up, in memory that grows by four numbers a chunk."""
+    """Adds chunks up in constant memory."""
 
     def __init__(
         self,
@@ -83,8 +84,8 @@ class HorizonErrors:
         self._counts = np.zeros(horizon, dtype=np.int64)
         self._mirror = [counterpart(name, names) for name in names]
         self._mirrored = np.zeros(len(names))
-        self._chunk_ns: list[int] = []
-        self._per_chunk: list[np.ndarray] = []
+        self._chunk_ns = ScratchTable(dtype=np.int64)
+        self._per_chunk = ScratchTable(len(METHODS))
         self._moments: dict[int, Moment] = {}
 
     def add(self, chunk: ActionChunk, measured: np.ndarray) -> None:
@@ -123,8 +124,8 @@ class HorizonErrors:
             counts=self._counts.copy(),
             per_joint=per_joint,
             mirrored=mirrored,
-            chunk_ns=np.array(self._chunk_ns, dtype=np.int64),
-            per_chunk=np.array(self._per_chunk).reshape(-1, len(METHODS)),
+            chunk_ns=self._chunk_ns.array(),
+            per_chunk=self._per_chunk.array(),
             moments=tuple(sorted(self._moments.values(), key=lambda moment: (-moment.error, moment.observation_ns))),
         )
 

@@ -180,7 +180,7 @@ def _table_row(stream: Stream) -> str:
         f"{stream.count}",
         f"{stream.rate_hz:.2f}" if stream.count > 1 else "",
         f"{stream.longest_s:.3f}" if stream.count > 1 else "",
-        f"{len(stream.gaps)}",
+        f"{stream.gap_count}",
         f"{stream.dropped}",
         f"{1e3 * skew.median_s:.1f}" if skew else "",
         f"{1e3 * skew.lowest_s:.1f} to {1e3 * skew.highest_s:.1f}" if skew else "",
@@ -200,11 +200,8 @@ def _joints(inspection: Inspection, robot: RobotSpec | None) -> str:
     )
     if not tables:
         return ""
-    meaning = (
-        '<p class="muted">Grey: the limits of the robot description; blue: what was seen; red: beyond a limit.</p>'
-        if robot
-        else ""
-    )
+    colours = "Grey: the limits of the robot description; blue: what was seen; red: beyond a limit. " if robot else ""
+    meaning = f'<p class="muted">{colours}Positions as in the bag, [rad], [m] or 0 to 1; their speed per s.</p>'
     return f"<h2>Joint ranges</h2>{tables}{meaning}"
 
 
@@ -252,6 +249,7 @@ def _stream_dict(stream: Stream) -> dict[str, Any]:
     skew = stream.skew
     return entry | {
         "duplicates": stream.duplicates,
+        "gap_count": stream.gap_count,
         "gaps": [[gap.start_ns, gap.duration_ns] for gap in stream.gaps],
         "skew_s": [skew.median_s, skew.lowest_s, skew.highest_s] if skew else None,
         "sizes": dict(stream.sizes),

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-
 from dit_policy_ros.actions.smoothness import seam_of
 from dit_policy_ros.actions.splice import committed_prefix, with_pending
 from dit_policy_ros.actions.timing import timing_of
@@ -92,7 +90,7 @@ class TwoSystemLoop:
         self.fast.begin_epoch(self.epoch)
         self.encoding: _Flight[EncodeJob] | None = None
         self.acting: _Flight[ActJob] | None = None
-        self.log = LoopLog()
+        self.log = LoopLog(len(spec.names))
         self._image_period_ns = nanoseconds(config.image_period_s)
         self._last_ns = self.start_ns
         self._context_delays, self._action_delays = (
@@ -235,12 +233,9 @@ class TwoSystemLoop:
 
     def smoothness(self) -> Smoothness:
         """Returns the smoothness of the run so far."""
-        log, width = self.log, len(self.executor.names)
-        times_ns = log.times_ns
-        step_s = seconds(times_ns[1] - times_ns[0]) if len(times_ns) > 1 else 0.02
-        commanded = np.array(log.commanded).reshape(-1, width)
-        planned = np.array(log.planned, dtype=bool)
-        return smoothness_of(log.seams, commanded, step_s, planned, np.array(log.chunk_ages_s))
+        log, times_ns = self.log, self.log.times_ns.array()
+        step_s = seconds(int(times_ns[1] - times_ns[0])) if len(times_ns) > 1 else 0.02
+        return smoothness_of(log.seams, log.commanded.array(), step_s, log.planned.array(), log.chunk_ages_s.array())
 
     def _note(self, now_ns: int) -> None:
         splices = self.executor.drain_splices()

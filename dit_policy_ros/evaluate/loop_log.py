@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from dit_policy_ros.actions.smoothness import Seam
+from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.runtime.executor import Executor, ExecutorState, Splice, StateChange
 from dit_policy_ros.runtime.synchroniser import Synchroniser
 from dit_policy_ros.types import seconds
 
 
 class LoopLog:
-    """Grows by one entry a control period."""
+    """Grows by one entry a control period; those of a long run lie on disk."""
 
-    def __init__(self) -> None:
-        self.times_ns: list[int] = []
-        self.commanded: list[np.ndarray] = []
-        self.measured: list[np.ndarray] = []
-        self.context_ages_s: list[float] = []
-        self.chunk_ages_s: list[float] = []
+    def __init__(self, joints: int) -> None:
+        self.times_ns = ScratchTable(dtype=np.int64)
+        self.commanded = ScratchTable(joints)
+        """NaN before the first command."""
+        self.measured = ScratchTable(joints)
+        """NaN before the first joint state."""
+        self.context_ages_s = ScratchTable()
+        self.chunk_ages_s = ScratchTable()
         """Age of the observation behind the chunk that acts."""
-        self.planned: list[bool] = []
+        self.planned = ScratchTable(dtype=bool)
         """Whether a chunk is in force, and not only its deceleration."""
         self.splices: list[Splice] = []
         self.seams: list[Seam] = []
@@ -34,14 +37,13 @@ class LoopLog:
 
     def note(self, executor: Executor, synchroniser: Synchroniser, now_ns: int) -> None:
         """Notes one control period, before the body moves."""
-        unknown = np.full(len(executor.names), np.nan)
         reference, age_ns = executor.reference(now_ns), executor.context_age_ns(now_ns)
         measured = synchroniser.joints.at(now_ns)
         plan = executor.plan
         moving = executor.state is ExecutorState.MOVING
         self.times_ns.append(now_ns)
-        self.commanded.append(unknown if reference is None else reference)
-        self.measured.append(unknown if measured is None else measured)
+        self.commanded.append(np.nan if reference is None else reference)
+        self.measured.append(np.nan if measured is None else measured)
         self.context_ages_s.append(float("nan") if age_ns is None else seconds(age_ns))
         self.chunk_ages_s.append(seconds(now_ns - plan.observation_ns) if moving and plan else float("nan"))
         self.planned.append(moving)

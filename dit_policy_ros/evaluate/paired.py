@@ -11,6 +11,8 @@ from scipy import stats
 from dit_policy_ros.errors import ConfigError
 
 _RESAMPLES = 10_000
+_DRAWN = 200_000
+"""Rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ def _bootstrap(rows: np.ndarray, seed: int, p_value: float) -> PairedDifference:
     totals = rows.sum(axis=0)
     mean = float(totals[0] / (totals[1] if rows.shape[1] == 2 else len(rows)))
     rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(0, _RESAMPLES, 1000):  # In parts, so that memory stays small.
-        drawn = rows[rng.integers(0, len(rows), size=(1000, len(rows)))].sum(axis=1)
+    means, left = [], _RESAMPLES
+    while left:  # In parts, so that memory stays small.
+        part = min(left, max(1, min(1000, _DRAWN // len(rows))))
+        left -= part
+        drawn = rows[rng.integers(0, len(rows), size=(part, len(rows)))].sum(axis=1)
         means.append(drawn[:, 0] / (drawn[:, 1] if rows.shape[1] == 2 else len(rows)))
     lower, upper = np.percentile(np.concatenate(means), [2.5, 97.5])
     return PairedDifference(mean, float(lower), float(upper), p_value, len(rows))

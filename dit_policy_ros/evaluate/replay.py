@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.data.recorded_body import PERIOD_NS, RecordedBody, RecordedTargets
+from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.errors import BagError, ConfigError, PolicyError, one_of
 from dit_policy_ros.evaluate.horizon_errors import ErrorSummary, HorizonErrors
+from dit_policy_ros.evaluate.interventions import InterventionLog
 from dit_policy_ros.evaluate.loop import LoopConfig, TwoSystemLoop
+from dit_policy_ros.evaluate.smoothness import SeamLog
 from dit_policy_ros.evaluate.suspicion import places_of, suspicions
 from dit_policy_ros.types import ActionChunk, Policy, seconds
 
 OPEN_LOOP, SHADOW = "open-loop", "shadow"
 MODES = (OPEN_LOOP, SHADOW)
 """open-loop: a chunk is committed to what was recorded. shadow: to what the executor would have sent."""
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """Something the executor would have prevented, or a change of what it does."""
-
-    time_s: float
-    kind: str
-    """'position limit', 'speed limit', 'refused' or 'state'."""
-    text: str
+LIMITS = {
+    "position limit": "position",
+    "speed limit": "velocity",
+    "acceleration limit": "acceleration",
+    "jerk limit": "jerk",
+}
+"""Kind of intervention to the kind of limit."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class ReplayResult:
     """(T,)."""
     seam_jumps: np.ndarray
     """(S, J) distance between new chunk and running plan where they meet, before limits."""
-    interventions: tuple[Intervention, ...]
+    seams: SeamLog
+    """How each chunk went on from the plan before."""
+    interventions: InterventionLog
     starved: dict[str, int]
     """Control periods in which a due inference lacked an observation, by reason."""
-    position_hits: np.ndarray
-    """(J,) waypoints clamped by a position limit."""
-    velocity_hits: np.ndarray
-    """(J,) waypoints clamped by the speed limit."""
+    hits: Mapping[str, np.ndarray]
+    """Limit, of ``LIMITS``, to (J,) waypoints of chunks, and pieces of the motion between them, that it changed."""
     refusals: dict[str, int]
     """Refused chunks by kind."""
     encodes: int
@@ -121,31 +121,48 @@ class _ReplayLoop(TwoSystemLoop):
             HorizonErrors(spec.names, spec.lower, spec.upper, self.targets, policy.horizon, reading)
             for reading in readings
         ]
-        self.interventions: list[Intervention] = []
+        self.interventions = InterventionLog()
+        self.seams = SeamLog(len(spec.names))
+        self.seam_jumps = ScratchTable(len(spec.names))
+        self.trajectories = 0
         self.on_chunk: Callable[[ActionChunk], None] | None = None
         self._mode, self._spec = mode, spec
 
     def step(self) -> None:
         """One control period, and what the executor changed or refused in it."""
         now_ns, executor = self.body.now_ns(), self.executor
-        refused, changes = Counter(executor.refusals), len(self.log.changes)
-        position, velocity = executor.position_hits.copy(), executor.velocity_hits.copy()
+        refused, before = Counter(executor.refusals), self._hits()
         super().step()
         time_s = seconds(now_ns - self.start_ns)
-        for kind, hits in (
-            ("position limit", executor.position_hits - position),
-            ("speed limit", executor.velocity_hits - velocity),
-        ):
-            if hits.any():
-                text = ", ".join(f"{executor.names[k]} ({hits[k]})" for k in np.flatnonzero(hits))
-                self.interventions.append(Intervention(time_s, kind, text))
+        for kind, hits in self._hits().items():
+            new = hits - before[kind]
+            if new.any():
+                text = ", ".join(f"{executor.names[k]} ({new[k]})" for k in np.flatnonzero(new))
+                self.interventions.append(time_s, kind, text)
         for reason, count in sorted((Counter(executor.refusals) - refused).items()):
-            text = reason if count == 1 else f"{reason} ({count})"
-            self.interventions.append(Intervention(time_s, "refused", text))
-        for change in self.log.changes[changes:]:
+            self.interventions.append(time_s, "refused", reason if count == 1 else f"{reason} ({count})")
+        for text in self.log.failures:
+            self.interventions.append(time_s, "policy failed", text)
+        for change in self.log.changes:
             if change.stamp_ns >= self.start_ns:
                 text = f"{change.after.value}: {change.reason}"
-                self.interventions.append(Intervention(seconds(change.stamp_ns - self.start_ns), "state", text))
+                self.interventions.append(seconds(change.stamp_ns - self.start_ns), "state", text)
+        self._file()
+
+    def _hits(self) -> dict[str, np.ndarray]:
+        """Returns limit to the number of times it changed something so far, (J,)."""
+        return {kind: getattr(self.executor, f"{limit}_hits").copy() for kind, limit in LIMITS.items()}
+
+    def _file(self) -> None:
+        """Keeps of this period what the report needs, so that memory does not grow with the bag."""
+        log = self.log
+        for seam in log.seams:
+            self.seams.append(seam)
+        for splice in log.splices:
+            self.seam_jumps.append(splice.seam_jump)
+        self.trajectories += len(self.body.commands)
+        for entries in (log.seams, log.splices, log.failures, log.changes, self.body.commands):
+            entries.clear()
 
     def committed(self, start_ns: int, step_ns: int, count: int) -> ActionChunk | None:
         """In open loop, what the recorded commands did next: the robot did go there."""
@@ -178,7 +195,7 @@ class _ReplayLoop(TwoSystemLoop):
 
     def replayed(self, mode: str, errors: ErrorSummary) -> ReplayResult:
         """Returns what happened."""
-        width, log, executor = len(self.executor.names), self.log, self.executor
+        log, executor = self.log, self.executor
         return ReplayResult(
             mode=mode,
             joint_names=executor.names,
@@ -186,17 +203,17 @@ class _ReplayLoop(TwoSystemLoop):
             start_ns=self.start_ns,
             errors=errors,
             suspicions=suspicions(errors, self._spec),
-            times_s=(np.array(log.times_ns, dtype=np.int64) - self.start_ns) * 1e-9,
-            commanded=np.array(log.commanded).reshape(-1, width),
-            measured=np.array(log.measured).reshape(-1, width),
-            context_ages_s=np.array(log.context_ages_s),
-            seam_jumps=np.array([splice.seam_jump for splice in log.splices]).reshape(-1, width),
-            interventions=tuple(self.interventions),
+            times_s=(log.times_ns.array() - self.start_ns) * 1e-9,
+            commanded=log.commanded.array(),
+            measured=log.measured.array(),
+            context_ages_s=log.context_ages_s.array(),
+            seam_jumps=self.seam_jumps.array(),
+            seams=self.seams,
+            interventions=self.interventions,
             starved=dict(sorted(log.starved.items())),
-            position_hits=executor.position_hits.copy(),
-            velocity_hits=executor.velocity_hits.copy(),
+            hits=self._hits(),
             refusals=dict(sorted(executor.refusals.items())),
             encodes=log.encodes,
             chunks=log.chunks,
-            trajectories=len(self.body.commands),
+            trajectories=self.trajectories,
         )

@@ -11,17 +11,21 @@ import numpy as np
 
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.data.thumbnails import small_jpeg
-from dit_policy_ros.evaluate import plots, replay_plots
+from dit_policy_ros.evaluate import replay_plots
 from dit_policy_ros.evaluate.document import document, jpeg_source, panels, write_whole
 from dit_policy_ros.evaluate.horizon_errors import METHODS, Moment
+from dit_policy_ros.evaluate.paired import block_difference
 from dit_policy_ros.evaluate.projection import ForwardKinematics, overlay, paths_in_image
 from dit_policy_ros.evaluate.replay import OPEN_LOOP, SHADOW
 from dit_policy_ros.evaluate.replay_report import ReplayReport
-from dit_policy_ros.evaluate.suspicion import FAR
+from dit_policy_ros.evaluate.shadow_page import shadow_sections
+from dit_policy_ros.evaluate.suspicion import FAR, LEAST_ERROR
 from dit_policy_ros.robot import RobotSpec
 
 SHOWN_MOMENTS = 4
 _JOINTS_OF_A_MOMENT = 4
+_FEW_BLOCKS = 20
+_UNIT = "[rad; gripper 0 to 1]"
 _IMAGE_WIDTH = 320
 _MEANINGS = {
     "policy": "the policy",
@@ -79,7 +83,7 @@ def render_replay(report: ReplayReport, images: Images, view: View | None = None
         "<h2>Worst moments</h2>" + _moment_legend(view),
         *(_moment(report, moment, images.get(moment.observation_ns, {}), view) for moment in shown),
         _joints(report),
-        *((_interventions(report), _motion(report)) if result.mode == SHADOW else ()),
+        *((shadow_sections(report),) if result.mode == SHADOW else ()),
         _repeat(report),
     )
     return document(f"{report.origin.bag}: {report.origin.policy}, {result.mode}", sections)
@@ -111,15 +115,15 @@ def _alarm(report: ReplayReport) -> str:
 def _cards(report: ReplayReport) -> str:
     result = report.result
     overall = result.errors.overall
-    cards = [(f"{overall[0]:.4f}", "mean error of the policy, [rad], grippers 0..1")]
-    cards += [
-        (f"{overall[m] / max(overall[0], 1e-12):.2f} x", f"{METHODS[m]}: {_MEANINGS[METHODS[m]]} ({overall[m]:.4f})")
-        for m in range(1, len(METHODS))
-    ]
+    cards = [(f"{overall[0]:.4f}", f"mean error of the policy {_UNIT}")]
+    best = 1 + int(np.argmin(overall[1:]))
+    ratio = overall[best] / max(overall[0], 1e-12)
+    meaning = f"error of the best baseline ({METHODS[best]}) over the policy's; above 1 the policy is closer"
+    cards.append((f"{ratio:.2f} x", meaning))
     cards.append((f"{result.chunks}", f"chunks, {result.encodes} contexts"))
     if result.mode == SHADOW:
-        hits = int(result.position_hits.sum() + result.velocity_hits.sum())
-        cards.append((f"{hits}", "waypoints the limiter would change"))
+        hits = int(sum(counts.sum() for counts in result.hits.values()))
+        cards.append((f"{hits}", "waypoints and pieces of motion that a limit would change"))
         cards.append((f"{sum(result.refusals.values())}", "chunks that would be refused"))
     shown = "".join(f'<div class="panel"><b>{big}</b><span>{escape(small)}</span></div>' for big, small in cards)
     return f'<div class="cards" style="grid-template-columns:repeat(auto-fit,minmax(138px,1fr))">{shown}</div>'
@@ -127,9 +131,10 @@ def _cards(report: ReplayReport) -> str:
 
 def _curves(report: ReplayReport) -> str:
     result = report.result
+    end_s = float(result.times_s[-1])
     charts = {
-        "Mean error over the horizon": replay_plots.horizon_chart(result.errors, _step_s(report)),
-        "Mean error of each chunk": replay_plots.chunk_chart(result.errors, result.start_ns, float(result.times_s[-1])),
+        f"Mean error over the horizon {_UNIT}": replay_plots.horizon_chart(result.errors, _step_s(report)),
+        f"Mean error of each chunk {_UNIT}": replay_plots.chunk_chart(result.errors, result.start_ns, end_s),
     }
     legend = "".join(
         f'<span><i class="rule {name}"></i>{escape(f"{name}: {_MEANINGS[name]}" if name != "policy" else name)}</span>'
@@ -137,7 +142,34 @@ def _curves(report: ReplayReport) -> str:
     )
     return (
         f'<h2>Error against the recorded commands</h2><div class="charts">{panels(charts)}</div>'
-        f'<div class="legend">{legend}</div>'
+        f'<div class="legend">{legend}<span>smaller is better</span></div>{_against_baselines(report)}'
+    )
+
+
+def _against_baselines(report: ReplayReport) -> str:
+    """Policy against each baseline over the same chunks, with the interval of the difference."""
+    errors = report.result.errors
+    times_s = (errors.chunk_ns - report.result.start_ns) * 1e-9
+    rows = [f'<tr><td>policy</td><td class="number">{errors.overall[0]:.4f}</td><td></td><td></td><td></td></tr>']
+    for m, name in enumerate(METHODS[1:], start=1):
+        policy, other = errors.per_chunk[:, 0], errors.per_chunk[:, m]
+        found = block_difference(policy, other, times_s)
+        kind = "" if found.upper < 0.0 else " bad"
+        rows.append(
+            f'<tr><td>{name}: {_MEANINGS[name]}</td><td class="number">{errors.overall[m]:.4f}</td>'
+            f'<td class="number{kind}">{found.mean:+.4f}</td>'
+            f'<td class="number">{found.lower:+.4f} to {found.upper:+.4f}</td>'
+            f'<td class="number">{int((policy < other).sum())} of {len(policy)} chunks</td></tr>'
+        )
+    few = f" {found.units} blocks are few; take the interval for a rough one." if found.units < _FEW_BLOCKS else ""
+    return (
+        '<div class="scroll tall" style="margin-top:16px"><table><thead><tr><th>predicts</th>'
+        '<th class="number">mean error</th><th class="number">policy minus it</th>'
+        '<th class="number">95 % interval</th><th class="number">policy closer in</th>'
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="muted">Below zero the policy is closer. Interval: bootstrap over {found.units} blocks of 2 s, as '
+        f"neighbouring chunks predict much the same.{few} Every chunk counts alike in the "
+        "difference, every step in the mean. Red: not shown to be better.</p>"
     )
 
 
@@ -153,7 +185,8 @@ def _moment_legend(view: View | None) -> str:
         '<div class="legend"><span><i class="rule policy"></i>predicted</span>'
         '<span><i class="rule recorded"></i>commanded in the recording</span>'
         '<span><i class="rule was"></i>measured in the recording</span>'
-        '<span><i class="rule event"></i>the observation; time from it in [s]</span></div>'
+        '<span><i class="rule event"></i>the observation; time from it in [s]</span>'
+        f"<span>positions {_UNIT}</span></div>"
     )
 
 
@@ -183,7 +216,7 @@ def _picture(report: ReplayReport, moment: Moment, camera: str, jpeg: bytes, vie
         return f'<img alt="" src="{jpeg_source(jpeg)}">'
     result = report.result
     time_s = (moment.observation_ns - result.start_ns) * 1e-9
-    measured = result.measured[int(np.argmin(np.abs(result.times_s - time_s)))]
+    measured = result.measured[min(int(np.searchsorted(result.times_s, time_s - 1e-9)), len(result.measured) - 1)]
     motions = {"recorded": moment.recorded, "policy": moment.predicted}
     paths = paths_in_image(view.kinematics, calibration, result.joint_names, measured, motions)
     return overlay(jpeg, calibration.size, paths, f"{camera} with the paths of the hands")
@@ -196,7 +229,7 @@ def _joints(report: ReplayReport) -> str:
     for j, joint in enumerate(result.joint_names):
         values = errors.per_joint[:, j]
         cells = "".join(f'<td class="number">{value:.4f}</td>' for value in values[1:])
-        bad = " bad" if values[0] > values[1] * FAR else ""
+        bad = " bad" if values[0] > values[1] * FAR + LEAST_ERROR else ""
         best = METHODS[int(np.argmin(values))]
         rows.append(
             f'<tr><td>{escape(joint)}</td><td class="number{bad}">{values[0]:.4f}</td>{cells}<td>{best}</td></tr>'
@@ -207,36 +240,13 @@ def _joints(report: ReplayReport) -> str:
         for j, joint in enumerate(result.joint_names)
     }
     return (
-        '<h2>Error per joint</h2><div class="scroll tall"><table><thead><tr><th>joint</th>'
+        f'<h2>Error per joint</h2><p class="muted">Mean over {len(errors.chunk_ns)} chunks and '
+        f"{int(errors.counts.sum())} steps {_UNIT}; smaller is better. Red: the policy is over {FAR:g} times as far "
+        f'off as holding still, and by more than {LEAST_ERROR:g}.</p><div class="scroll tall"><table><thead><tr>'
+        "<th>joint</th>"
         f"{head}<th>best</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<div class="joints">{panels(charts)}</div>'
-    )
-
-
-def _interventions(report: ReplayReport) -> str:
-    result = report.result
-    timeline = replay_plots.intervention_timeline(result.interventions, float(result.times_s[-1]))
-    rows = "".join(
-        f"<dt>{entry.time_s:.2f} s</dt><dd>{escape(entry.kind)}: {escape(entry.text)}</dd>"
-        for entry in result.interventions[:60]
-    )
-    more = len(result.interventions) - 60
-    rest = f'<p class="muted">{more} more are in report.json.</p>' if more > 0 else ""
-    return (
-        f"<h2>What the executor would have done</h2>{timeline}"
-        '<div class="scroll" style="margin-top:12px;padding:12px 16px">'
-        f"<dl>{rows or '<dd>nothing</dd>'}</dl>{rest}</div>"
-        '<p class="muted">Numbers in brackets: waypoints that were changed.</p>'
-    )
-
-
-def _motion(report: ReplayReport) -> str:
-    result = report.result
-    joints = panels({name: plots.joint_panel(result, k) for k, name in enumerate(result.joint_names)})
-    return (
-        '<h2>What it would have sent</h2><div class="legend"><span><i class="rule commanded"></i>would have been '
-        'commanded</span><span><i class="rule measured"></i>measured in the recording</span></div>'
-        f'<div class="joints">{joints}</div>'
+        f'<p class="muted">Error {_UNIT} over the time into the chunk [s], colours as above.</p>'
     )
 
 
@@ -254,8 +264,7 @@ def _repeat(report: ReplayReport) -> str:
         f"<h2>To repeat it</h2><pre>{escape(report.command)}</pre><dl>{rows}</dl>"
         '<p class="muted">Error: absolute difference between a value of a chunk and what the controllers were asked '
         "for at the same instant in the recording, in the unit of the joint; steps that were committed when the chunk "
-        "was planned count nowhere. A command is known to the baselines up to the end of these steps. Beside each "
-        "baseline stands how many times larger its error is than the policy's.</p>"
+        "was planned count nowhere. A command is known to the baselines up to the end of these steps.</p>"
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator
 
 import numpy as np
 
 from dit_policy_ros.evaluate.horizon_errors import METHODS, ErrorSummary, Moment
-from dit_policy_ros.evaluate.replay import Intervention, ReplayResult
+from dit_policy_ros.evaluate.interventions import KINDS, InterventionLog
+from dit_policy_ros.evaluate.replay import ReplayResult
 from dit_policy_ros.evaluate.svg import Chart
 
 _LEAST_SPAN = 0.2
-INTERVENTION_KINDS = ("position limit", "speed limit", "refused", "state")
+_MARKS = 450
+"""Places on the timeline that can be told apart."""
 
 
 def horizon_chart(errors: ErrorSummary, step_s: float, joint: int | None = None, name: str = "") -> str:
@@ -47,7 +48,7 @@ def moment_panel(moment: Moment, result: ReplayResult, joint: int) -> str:
     """Returns what was predicted, commanded and measured of one joint around one chunk."""
     before_s = (moment.observation_ns - result.start_ns) * 1e-9
     since_s = (moment.times_ns - moment.observation_ns) * 1e-9
-    past = (result.times_s >= before_s - 0.5) & (result.times_s <= before_s + since_s[-1])
+    past = slice(*np.searchsorted(result.times_s, [before_s - 0.5, before_s + since_s[-1] + 1e-9]))
     measured = result.measured[past, joint]
     values = np.concatenate([moment.predicted[:, joint], moment.recorded[:, joint], measured])
     values = values[np.isfinite(values)]
@@ -63,32 +64,44 @@ def moment_panel(moment: Moment, result: ReplayResult, joint: int) -> str:
     return chart.render()
 
 
-def intervention_timeline(interventions: Sequence[Intervention], end_s: float) -> str:
-    """Returns a row per kind, with a mark at each instant that tells on hover what it was."""
-    left, right, row = 110.0, 1050.0, 26
+def intervention_timeline(interventions: InterventionLog, end_s: float) -> str:
+    """Returns a row per kind; a mark tells on hover how many there were, and what the first was."""
+    left, right, row = 150.0, 1050.0, 26
     parts = []
-    for k, kind in enumerate(INTERVENTION_KINDS):
+    for k, kind in enumerate(KINDS):
         top = 4 + k * row
-        found = [entry for entry in interventions if entry.kind == kind]
         parts.append(
-            f'<text class="label" x="{left - 10}" y="{top + 13}" text-anchor="end">{kind}: {len(found)}</text>'
+            f'<text class="label" x="{left - 10}" y="{top + 13}" text-anchor="end">'
+            f"{kind}: {interventions.counts[kind]}</text>"
+            f'<rect class="track" x="{left}" y="{top}" width="{right - left}" height="{row - 8}" rx="3"/>'
         )
-        parts.append(f'<rect class="track" x="{left}" y="{top}" width="{right - left}" height="{row - 8}" rx="3"/>')
-        for entry in found:
-            x = left + (right - left) * min(entry.time_s / max(end_s, 1e-3), 1.0)
-            colour = "present" if kind == "state" else "fill-over"
-            tip = escape(f"{entry.time_s:.2f} s: {entry.text}")
+        colour = "present" if kind == "state" else "fill-over"
+        for share, count, first_s in _marks(interventions.times_s(kind), end_s):
+            x = left + (right - left) * share
+            tip = f"{first_s:.2f} s" + (f" and {count - 1} more up to here" if count > 1 else "")
             parts.append(
                 f'<rect class="{colour}" x="{x - 1:.1f}" y="{top}" width="2.4" height="{row - 8}">'
-                f"<title>{tip}</title></rect>"
+                f"<title>{kind}, {tip}</title></rect>"
             )
-    height = 4 + len(INTERVENTION_KINDS) * row + 16
+    height = 4 + len(KINDS) * row + 30
     for k in range(6):
         x, anchor = left + (right - left) * k / 5, "end" if k == 5 else "middle"
         parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{height - 4}" text-anchor="{anchor}">{end_s * k / 5:.2f} s</text>'
+            f'<text class="tick" x="{x:.1f}" y="{height - 18}" text-anchor="{anchor}">{end_s * k / 5:.2f}</text>'
         )
+    parts.append(
+        f'<text class="label" x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">'
+        "time in the recording [s]</text>"
+    )
     title = "Interventions over time"
     return (
         f'<svg viewBox="0 0 1060 {height}" role="img" aria-label="{title}"><title>{title}</title>{"".join(parts)}</svg>'
     )
+
+
+def _marks(times_s: np.ndarray, end_s: float) -> Iterator[tuple[float, int, float]]:
+    """Yields (share of the time, number, first instant) of those too close to be told apart."""
+    places = np.minimum((times_s / max(end_s, 1e-3) * _MARKS).astype(np.int64), _MARKS)
+    found, begins, counts = np.unique(places, return_index=True, return_counts=True)
+    for place, begin, count in zip(found.tolist(), begins.tolist(), counts.tolist(), strict=True):
+        yield place / _MARKS, count, float(times_s[begin])

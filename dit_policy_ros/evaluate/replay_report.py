@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from dit_policy_ros.evaluate.statistics import percentiles
 
 _BLOCK_BYTES = 1 << 20
 _MOMENTS = 8
+_INTERVENTIONS = 1000
+"""In ``report.json``; all are in ``interventions.csv``."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,18 @@ def write_replay_json(report: ReplayReport, directory: Path) -> Path:
     return write_whole(directory / "report.json", json_text(report.to_dict()))
 
 
+def write_interventions(report: ReplayReport, directory: Path) -> Path:
+    """Writes ``interventions.csv``, a line each, and returns its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "interventions.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("time_s", "kind", "text"))
+        for entry in report.result.interventions:
+            writer.writerow((f"{entry.time_s:.3f}", entry.kind, entry.text))
+    return path
+
+
 def recording_sha256(path: Path) -> str:
     """Returns the SHA-256 of a bag's storage files, in the order of their names, as hexadecimal digits."""
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if is_storage(file))
@@ -143,11 +158,15 @@ def _errors(result: ReplayResult) -> dict[str, Any]:
 def _shadow(result: ReplayResult) -> dict[str, Any]:
     return {
         "trajectories": result.trajectories,
-        "position_hits": dict(zip(result.joint_names, result.position_hits.tolist(), strict=True)),
-        "velocity_hits": dict(zip(result.joint_names, result.velocity_hits.tolist(), strict=True)),
+        "limited": {
+            kind: dict(zip(result.joint_names, hits.tolist(), strict=True)) for kind, hits in result.hits.items()
+        },
         "refusals": result.refusals,
-        "seam_jump": percentiles(result.seam_jumps),
-        "interventions": [[entry.time_s, entry.kind, entry.text] for entry in result.interventions],
+        "smoothness": {"seam_jump": percentiles(result.seam_jumps), **result.seams.summary()},
+        "interventions": dict(sorted(result.interventions.counts.items())),
+        "first_interventions": [
+            [entry.time_s, entry.kind, entry.text] for entry in result.interventions[:_INTERVENTIONS]
+        ],
     }
 
 

@@ -8,8 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from dit_policy_ros.actions.smoothness import Seam, spectral_arc_length
+from dit_policy_ros.data.quantiles import without_nan
+from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.evaluate.statistics import percentiles
 from dit_policy_ros.types import seconds
+
+
+class SeamLog:
+    """Figures of seams in their order, as many as there are; C seams, J joints."""
+
+    def __init__(self, joints: int) -> None:
+        self._tables = {
+            **{name: ScratchTable(joints) for name in ("position", "velocity", "second_difference", "step")},
+            **{name: ScratchTable() for name in ("momentum", "delay_s")},
+        }
+
+    def append(self, seam: Seam) -> None:
+        """Adds one."""
+        for name, table in self._tables.items():
+            table.append(seconds(seam.delay_ns) if name == "delay_s" else getattr(seam, name))
+
+    def array(self, name: str) -> np.ndarray:
+        """Returns a figure of all seams, (C, J), or (C,) for 'momentum' and 'delay_s'; named as in ``Seam``."""
+        return self._tables[name].array()
+
+    def summary(self) -> dict[str, object]:
+        """Returns percentiles by name, over single joints at single seams."""
+        momenta = without_nan(self.array("momentum"))
+        return {
+            "seam_position": percentiles(self.array("position")),
+            "seam_velocity": percentiles(self.array("velocity")),
+            "seams_backwards": float((momenta < 0.0).mean()) if len(momenta) else None,
+            "chunk_step": percentiles(self.array("step")),
+            "chunk_second_difference": percentiles(self.array("second_difference")),
+            "delay_consumed_s": percentiles(self.array("delay_s")),
+        }
 
 
 @dataclass(frozen=True)
@@ -59,17 +92,16 @@ def smoothness_of(
     speeds = np.linalg.norm(np.diff(known, axis=0), axis=1) / step_s
     unplanned = np.where(planned, 0.0, 1.0)
     unplanned[: int(np.argmax(planned)) if planned.any() else len(planned)] = np.nan
-    rows = {
-        name: np.array([getattr(seam, name) for seam in seams], dtype=np.float64).reshape(-1, width)
-        for name in ("position", "velocity", "second_difference", "step")
-    }
+    rows = SeamLog(width)
+    for seam in seams:
+        rows.append(seam)
     return Smoothness(
-        seam_positions=rows["position"],
-        seam_velocities=rows["velocity"],
-        momenta=np.array([seam.momentum for seam in seams], dtype=np.float64),
-        second_differences=rows["second_difference"],
-        steps=rows["step"],
-        delays_s=np.array([seconds(seam.delay_ns) for seam in seams], dtype=np.float64),
+        seam_positions=rows.array("position"),
+        seam_velocities=rows.array("velocity"),
+        momenta=rows.array("momentum"),
+        second_differences=rows.array("second_difference"),
+        steps=rows.array("step"),
+        delays_s=rows.array("delay_s"),
         commanded_second_differences=np.abs(np.diff(known, n=2, axis=0)).reshape(-1, width),
         spectral_arc_length=spectral_arc_length(speeds, step_s),
         unplanned=unplanned,

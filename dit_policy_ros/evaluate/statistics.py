@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import stats
 
+from dit_policy_ros.data.quantiles import quantiles, without_nan
 from dit_policy_ros.errors import ConfigError
 
 Episode = TypeVar("Episode")
@@ -107,11 +108,11 @@ def bootstrap(
 
 def percentiles(values: np.ndarray, at: Sequence[float] = (50, 95, 99, 100)) -> dict[str, float]:
     """Returns the percentiles of what is known (not NaN) by name, such as 'p95'; empty where nothing is known."""
-    known = np.asarray(values, dtype=np.float64).reshape(-1)
-    known = known[~np.isnan(known)]
+    known = without_nan(values)
     if not len(known):
         return {}
-    return {f"p{fraction:g}": float(value) for fraction, value in zip(at, np.percentile(known, at), strict=True)}
+    found = quantiles(known, [fraction / 100 for fraction in at])
+    return {f"p{fraction:g}": value for fraction, value in zip(at, found, strict=True)}
 
 
 def _check(successes: int, trials: int, confidence: float) -> None:

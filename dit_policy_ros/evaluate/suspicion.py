@@ -12,7 +12,7 @@ FAR = 1.5
 """An error this many times that of holding still is suspicious."""
 _SWAPPED = 0.5
 """So much smaller must the error against the other arm be."""
-_LEAST_ERROR = 0.05
+LEAST_ERROR = 0.05
 """Of one joint, [rad]; smaller ones are not remarked on."""
 
 
@@ -77,7 +77,7 @@ def _worse_than_nothing(errors: ErrorSummary, robot: RobotSpec) -> list[str]:
     worse = [
         f"{joint.name} ({policy[k]:.2f} against {hold[k]:.2f})"
         for k, joint in enumerate(robot.joints)
-        if policy[k] > FAR * hold[k] + _LEAST_ERROR
+        if policy[k] > FAR * hold[k] + LEAST_ERROR
     ]
     if worse:
         found.append(f"Farther from the recording than holding still: {', '.join(worse)}.")

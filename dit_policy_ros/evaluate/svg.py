@@ -52,7 +52,7 @@ class Chart:
         self._title = title
         self._x0, self._x1 = x_range
         self._y0, self._y1 = y_range
-        self._left = 30 if bare else _MARGIN_LEFT
+        self._left = 36 if bare else _MARGIN_LEFT
         self._bottom = 18 if bare else _MARGIN_BOTTOM
         self._parts: list[str] = []
 

@@ -7,7 +7,7 @@ age of the context in /diagnostics.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _Entry = tuple[int, str, str, bytes]
 """Log time [ns], topic, type, CDR."""
 
 
-def write_watch_bag(path: Path, episode: Episode, result: ReplayResult, chunks: Sequence[ActionChunk]) -> Path:
+def write_watch_bag(path: Path, episode: Episode, result: ReplayResult, chunks: Iterable[ActionChunk]) -> Path:
     """Writes a rosbag2 folder with an MCAP file and returns its path.
 
     Args:
@@ -50,7 +50,7 @@ def _recorded(episode: Episode) -> Iterator[_Entry]:
         yield log_ns, topic, episode.bag.topics[topic], cdr
 
 
-def _chunks(chunks: Sequence[ActionChunk]) -> Iterator[_Entry]:
+def _chunks(chunks: Iterable[ActionChunk]) -> Iterator[_Entry]:
     for chunk in chunks:
         message = messages.joint_trajectory(Trajectory(chunk.names, chunk.times_ns, chunk.actions))
         message.header.frame_id = (
@@ -61,7 +61,7 @@ def _chunks(chunks: Sequence[ActionChunk]) -> Iterator[_Entry]:
 
 
 def _statuses(result: ReplayResult) -> Iterator[_Entry]:
-    for entry in sorted(result.interventions, key=lambda entry: entry.time_s):
+    for entry in result.interventions:
         text = messages.string(f"{entry.kind}: {entry.text}")
         log_ns = result.start_ns + nanoseconds(entry.time_s)
         yield log_ns, STATUS_TOPIC, messages.STRING, _cdr(text, messages.STRING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,9 @@ from dit_policy_ros.types import ActionChunk, nanoseconds
 APPLICATION = "dit_policy_ros"
 TIMELINE = "ros_time"
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
-_WARNINGS = ("position limit", "speed limit", "refused")
 
 
-def write_rerun(path: Path, episode: Episode, result: ReplayResult, chunks: Sequence[ActionChunk]) -> Path:
+def write_rerun(path: Path, episode: Episode, result: ReplayResult, chunks: Iterable[ActionChunk]) -> Path:
     """Writes an ``.rrd`` file and returns its path.
 
     Args:
@@ -38,7 +37,7 @@ def write_rerun(path: Path, episode: Episode, result: ReplayResult, chunks: Sequ
             _chunk(stream, chunk, result.joint_names)
         for entry in result.interventions:
             stream.set_time(TIMELINE, timestamp=_instant(result.start_ns + nanoseconds(entry.time_s)))
-            level = rr.TextLogLevel.WARN if entry.kind in _WARNINGS else rr.TextLogLevel.INFO
+            level = rr.TextLogLevel.INFO if entry.kind == "state" else rr.TextLogLevel.WARN
             stream.log("interventions", rr.TextLog(f"{entry.kind}: {entry.text}", level=level), strict=True)
         for camera in episode.robot.cameras:
             _images(stream, episode, camera)

@@ -121,6 +121,16 @@ def test_a_missing_part_is_named_and_the_others_recovered(recorded, robot, tmp_p
     np.testing.assert_array_equal(episode.joints.positions, recorded.positions[kept])
 
 
+def test_a_missing_part_is_noticed_without_metadata(recorded, robot, tmp_path):
+    path = split(recorded.path, tmp_path / "parts", "mcap")
+    (path / "metadata.yaml").unlink()
+    assert BagFile(path).lost == ""
+    (path / "parts_1.mcap").unlink()
+    with pytest.raises(BagError, match=r"lacks parts_1.mcap between its files"):
+        open_episode(path, robot)
+    assert "lacks parts_1.mcap: " in open_episode(path, robot, recover=True).lost
+
+
 def test_a_cut_part_of_a_split_bag_loses_only_its_own_end(recorded, robot, tmp_path):
     path = split(recorded.path, tmp_path / "parts", "mcap")
     middle = path / "parts_1.mcap"

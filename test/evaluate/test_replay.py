@@ -171,10 +171,10 @@ def test_limits_that_would_be_hit_are_on_the_timeline(episode):
     result = run_replay(episode, Oracle(offset=0.1, scale=1.9), SHADOW)
     by_kind = {kind: [e for e in result.interventions if e.kind == kind] for kind in ("position limit", "state")}
     assert "left_gripper" in by_kind["position limit"][0].text
-    assert result.position_hits[SPEC.names.index("left_gripper")] > 0
+    assert result.hits["position limit"][SPEC.names.index("left_gripper")] > 0
     assert by_kind["state"][0].text == "holding: activated"
     hits = sum(int(n) for e in by_kind["position limit"] for n in re.findall(r"\((\d+)\)", e.text))
-    assert hits == result.position_hits.sum()
+    assert hits == result.hits["position limit"].sum()
 
 
 def test_refused_chunks_are_on_the_timeline(episode):
