@@ -9,7 +9,7 @@ import torch
 from dit_policy_ros.__main__ import main
 from dit_policy_ros.policy.cameras import CameraView
 from dit_policy_ros.policy.checkpoint import save_dual_policy
-from dit_policy_ros.policy.dual_policy import DualPolicyConfig, Range
+from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig
 from dit_policy_ros.sim.body import IMAGE_SIZES, JOINT_NAMES
 
@@ -79,6 +79,19 @@ def test_bench_ends_in_a_line_of_json(policy, capsys):
     assert last["runs"] == 3
     assert set(last["latency"]) == {"encode", "act", "act with a committed prefix"}
     assert all(value > 0 for entry in last["latency"].values() for value in entry.values())
+
+
+def test_bench_asks_what_is_given(policy, monkeypatch):
+    asked = []
+    real = DualPolicy.encode
+
+    def encode(self, observation, instruction, epoch=0):
+        asked.append(instruction)
+        return real(self, observation, instruction, epoch)
+
+    monkeypatch.setattr(DualPolicy, "encode", encode)
+    assert main(["bench", "--policy", str(policy), "--runs", "1", "--instruction", "wave"]) == 0
+    assert set(asked) == {"wave"}
 
 
 def test_bench_wants_at_least_one_run(policy, capsys):

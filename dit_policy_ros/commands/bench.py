@@ -21,7 +21,7 @@ Prints a table, and as its last line the same as JSON. Run it on an idle machine
 Examples:
   python -m dit_policy_ros bench
   python -m dit_policy_ros bench --policy models/mine --threads 2 --runs 200
-  python -m dit_policy_ros bench executor --rate 200
+  python -m dit_policy_ros bench executor --rate 200 --priority 40
   python -m dit_policy_ros bench faults --instants 20 --out faults
   python -m dit_policy_ros bench faults --fault "e-stop topic" --instants 5
   python -m dit_policy_ros bench soak --seconds 3600 --factor 4 --out soak
@@ -44,11 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--domain", type=int, default=91, help="ROS domain of the graph (default %(default)s)")
     parser.add_argument("--rate", type=float, default=200.0, help="executor: control rate, [Hz] (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="executor, soak: length, [s] (default %(default)s)")
-    parser.add_argument("--factor", type=float, default=1.0, help="soak: speed of the clock (default %(default)s)")
+    parser.add_argument("--factor", type=float, default=1.0, help="faults, soak: clock's speed (default %(default)s)")
     parser.add_argument("--instants", type=int, default=1, help="faults: injections of each (default %(default)s)")
     parser.add_argument("--fault", action="append", default=[], help="faults: only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="faults: of the random instants (default %(default)s)")
+    parser.add_argument(
+        "--priority", type=int, default=0, help="executor, faults: real-time priority of the executor (default none)"
+    )
     parser.add_argument("--policy", default="demo", help="policy directory, or a shipped name (default %(default)s)")
+    parser.add_argument(
+        "--instruction",
+        default="hand the red cube to the left arm",
+        help="what the policy is asked; one of the file where its language comes from one (default '%(default)s')",
+    )
     parser.add_argument("--runs", type=int, default=100, help="measured calls of each system (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     bench_family.add_options(parser)
@@ -87,12 +95,12 @@ def _run_policy(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     policy = load_policy(args.policy)
     observation = policy.example_observation()
-    context = policy.encode(observation, "hand the red cube to the left arm")
+    context = policy.encode(observation, args.instruction)
     free = policy.act(observation, context)
     count = getattr(policy, "commit_multiple", 1)
     committed = ActionChunk(free.names, free.start_ns, free.step_ns, free.actions[:count])
     calls = {
-        "encode": lambda: policy.encode(observation, "hand the red cube to the left arm"),
+        "encode": lambda: policy.encode(observation, args.instruction),
         "act": lambda: policy.act(observation, context),
         "act with a committed prefix": lambda: policy.act(observation, context, committed),
     }

@@ -51,7 +51,7 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
         config = (source if source.is_dir() else source.parent) / "config.json"
         if config.is_file():
             shutil.copyfile(config, made / "config.json")
-        load_network(made, found)
+        load_network(made, found, where=source)
         made.rename(directory)
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_policy_ros.policy.samplers.prediction import prediction_named
-from dit_policy_ros.policy.schedules import NoiseSchedule, named
+from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named
 from dit_policy_ros.policy.shaped import axes, checked_heads, count
 from dit_policy_ros.policy.weights import Shapes
 
@@ -53,6 +53,10 @@ class DiffusionTransformerConfig:
     def schedule(self) -> NoiseSchedule:
         """Corruption of training."""
         return named(self.beta_schedule, self.train_steps, *self.betas)
+
+    def grid(self, steps: int | None = None) -> tuple[int, ...]:
+        """Returns the diffusion steps of sampling."""
+        return leading(self.train_steps, steps or self.steps or self.train_steps)
 
 
 def configure(settings: Mapping[str, Any], shapes: Shapes) -> DiffusionTransformerConfig:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit_policy_ros.errors import PolicyError, one_of
 from dit_policy_ros.policy.bindings.binding import (
@@ -18,11 +18,13 @@ from dit_policy_ros.policy.bindings.binding import (
     FamilyPolicyConfig,
     FrameHistory,
 )
-from dit_policy_ros.policy.caching.family import cached_run
+from dit_policy_ros.policy.caching.sub_block import SubBlock
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import inpainted
 from dit_policy_ros.policy.guidance.real_time import real_time
-from dit_policy_ros.policy.guide import Guide
+from dit_policy_ros.policy.guide import Guide, both, guided
 from dit_policy_ros.policy.steering import Drawing, Steering, columns_of
+from dit_policy_ros.policy.tracked_sample import check_trackable, tracked_sample
 from dit_policy_ros.space import gather
 from dit_policy_ros.types import NS_PER_S, ActionChunk, Context, Observation
 
@@ -32,22 +34,24 @@ class FamilyPolicy:
 
     fast_cameras: tuple[str, ...] = ()
 
-    def __init__(self, config: FamilyPolicyConfig, binding: Binding, sub_blocks: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, config: FamilyPolicyConfig, binding: Binding, sub_blocks: Sequence[SubBlock] = ()) -> None:
         """Joins them.
 
         Args:
             sub_blocks: what ``config.cache`` stands in front of.
 
         Raises:
-            PolicyError: the way in which committed actions are kept is unknown, or not for this family.
+            PolicyError: the way in which committed actions are kept is unknown, or an option is not for this family.
         """
         if config.prefix not in PREFIXES:
             raise PolicyError(one_of("Prefix", config.prefix, PREFIXES))
         if config.prefix == REAL_TIME and not binding.flow:
             raise PolicyError("The prefix 'real_time' is for flow matching; this checkpoint diffuses: use 'painted'.")
+        if config.tracking is not None:
+            check_trackable(config, binding)
         self.config = config
         self.binding = binding
-        self.sub_blocks = list(sub_blocks)
+        self.caching = None if config.cache is None else config.cache.caching(sub_blocks)
         self._newest: tuple[Context, object] | None = None
         self._states: tuple[int, tuple[Tensor, ...]] = (-1, ())
         """Epoch, and the network's states of the last observations in it."""
@@ -115,10 +119,10 @@ class FamilyPolicy:
         noise = torch.randn(1, self.binding.horizon, actions.width, generator=generator).to(self.binding.like)
         states = self._remember(observation, context.epoch)
         drawing = self._drawing(noise, observation.stamp_ns, measured)
-        guide = _both(steering.guided(drawing), self._guide(prefix, measured, noise))
+        guide = both(steering.guided(drawing), self._guide(prefix, measured, noise))
         cache = self._cache(context)
         with self._quickened(guide) as guide:
-            sample = self.binding.sample(cache, noise, states, guide)[0, lead:]
+            sample = self._sample(cache, noise, states, guide, measured)[0, lead:]
         if not sample.isfinite().all():
             raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
         values = actions.from_network(sample.float().cpu().double().numpy(), measured)
@@ -153,9 +157,28 @@ class FamilyPolicy:
 
     def _quickened(self, guide: Guide | None) -> AbstractContextManager[Guide | None]:
         """Caches between the denoising steps of one chunk, where the policy asks for them."""
-        if self.config.cache is None:
-            return nullcontext(guide)
-        return cached_run(self.sub_blocks, self.config.cache, guide)
+        return nullcontext(guide) if self.caching is None else self.caching.run(guide)
+
+    def _sample(
+        self, cache: object, noise: Tensor, states: Sequence[Tensor], guide: Guide | None, measured: np.ndarray
+    ) -> Tensor:
+        """Normalised actions (1, H, A), bent to what the robot can follow where the policy asks for it."""
+        binding, tracking = self.binding, self.config.tracking
+        if tracking is None:
+            return binding.sample(cache, noise, states, guide)
+        gradient = tracking.gradient(self.config.actions, measured, binding.lead)
+        network = guided(binding.denoiser(cache, noise, states), guide)
+        return tracked_sample(network, noise, binding, gradient, tracking.scale, tracking.repeats)
+
+    def denoiser(self, observation: Observation, context: Context, noise: Tensor) -> Network:
+        """Returns the unguided network at an observation: what ``act`` asks in every step.
+
+        Args:
+            noise: (1, H, A) start of the sampler.
+        """
+        states = self._remember(observation, context.epoch)
+        network = self.binding.denoiser(self._cache(context), noise.to(self.binding.like), states)
+        return lambda x, time: network(x.to(self.binding.like), time).to(x)
 
     def _drawing(self, noise: Tensor, start_ns: int, measured: np.ndarray) -> Drawing:
         actions = self.config.actions
@@ -222,12 +245,6 @@ class FamilyPolicy:
             weights = mask[0].any(-1).to(noise)
             return lambda network: real_time(network, known, weights, jacobian="identity")
         return lambda network: inpainted(network, known, mask, noise, self.binding.corruption)
-
-
-def _both(inner: Guide | None, outer: Guide | None) -> Guide | None:
-    if inner is None or outer is None:
-        return inner or outer
-    return lambda network: outer(inner(network))
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dit_policy_ros.policy.corruption import interpolated
 from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.samplers import euler
+from dit_policy_ros.policy.samplers.flow import Velocity
 from dit_policy_ros.policy.schedules import uniform_times
 
 
@@ -21,15 +22,15 @@ class FlowMatching(nn.Module):
 
     denoise = nn.Module.__call__
 
+    def velocity(self, cache: Any, state: Tensor) -> Velocity:
+        """Returns the network of one observation with a state (B, 1, S)."""
+        return lambda x, t: self(cache, x, torch.tensor([t], device=x.device), state)
+
     def sample(
         self, cache: Any, noise: Tensor, state: Tensor, steps: int | None = None, guide: Guide | None = None
     ) -> Tensor:
         """Returns actions (B, H, A) from standard normal noise (B, H, A) by equal Euler steps."""
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self(cache, x, torch.tensor([t], device=x.device), state)
-
-        return euler(guided(velocity, guide), noise, uniform_times(steps or self.config.steps))
+        return euler(guided(self.velocity(cache, state), guide), noise, uniform_times(steps or self.config.steps))
 
     def loss(self, cache: Any, actions: Tensor, noise: Tensor, t: Tensor, state: Tensor) -> Tensor:
         """Returns the mean squared error of the velocity at (B,) flow times, over all entries."""

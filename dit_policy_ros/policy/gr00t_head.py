@@ -11,6 +11,7 @@ from dit_policy_ros.policy.gr00t import EPS, ActionEncoder, CategoryMlp, Diffusi
 from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.layers import check_tokens
 from dit_policy_ros.policy.samplers import euler
+from dit_policy_ros.policy.samplers.flow import Velocity
 from dit_policy_ros.policy.schedules import uniform_times
 
 
@@ -87,6 +88,15 @@ class ActionHead(nn.Module):
 
     denoise = nn.Module.__call__
 
+    def velocity(self, cache: Gr00tCache, state: Tensor, embodiment: Tensor) -> Velocity:
+        """Returns the network of one observation as a function of the flow time."""
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            bucket = torch.tensor([int(t * self.config.buckets)], device=x.device)
+            return self(cache, x, bucket, state, embodiment)
+
+        return velocity
+
     def sample(
         self,
         cache: Gr00tCache,
@@ -97,12 +107,8 @@ class ActionHead(nn.Module):
         guide: Guide | None = None,
     ) -> Tensor:
         """Returns normalised actions (B, T, A) from standard normal noise (B, T, A) by equal Euler steps."""
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            bucket = torch.tensor([int(t * self.config.buckets)], device=x.device)
-            return self(cache, x, bucket, state, embodiment)
-
-        return euler(guided(velocity, guide), noise, uniform_times(steps or self.config.steps))
+        velocity = guided(self.velocity(cache, state, embodiment), guide)
+        return euler(velocity, noise, uniform_times(steps or self.config.steps))
 
     def squared_errors(
         self,

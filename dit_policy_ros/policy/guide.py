@@ -18,6 +18,13 @@ def guided(network: Network, guide: Guide | None) -> Network:
     return network if guide is None else guide(network)
 
 
+def both(inner: Guide | None, outer: Guide | None) -> Guide | None:
+    """Returns one guide of two; the outer one wraps what the inner one gives."""
+    if inner is None or outer is None:
+        return inner or outer
+    return lambda network: outer(inner(network))
+
+
 Rest = TypeVar("Rest")
 
 

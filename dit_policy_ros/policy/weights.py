@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -49,7 +50,8 @@ def weight_files(path: Path) -> Mapping[Path, Collection[str] | None]:
         what = {0: "no", 1: "no unmistakable"}.get(len(found), "several")
         raise CheckpointError(
             f"{path} holds {what} safetensors files ({others or 'it is empty'}). "
-            f"Expected {INDEX}, {SINGLE[0]} or one other .safetensors file; convert .pt and .bin files first."
+            f"Expected {INDEX}, {SINGLE[0]} or one other .safetensors file; "
+            "convert .pt and .bin files first: python -m dit_policy_ros convert."
         )
     return {found[0]: None}
 
@@ -188,15 +190,22 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as problem:  # the loader's own error belongs to a module that this package never imports
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise CheckpointError(
-            f"Refused {path}: the weights-only loader found code or damage ({reason}). "
+            f"Refused {path}: the weights-only loader found {_refusal(problem)}. "
             "Only files that hold plain tensors are converted; ask its author for safetensors."
         ) from problem
     tensors = dict(_flattened(data))
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors.")
     return tensors
+
+
+def _refusal(problem: Exception) -> str:
+    """What is wrong with a torch file, without the loader's own advice, which is to run the code."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(problem))
+    if named:
+        return f"code in it ({named.group(1)})"
+    return "code or damage" if type(problem).__name__ == "UnpicklingError" else "damage (is it complete?)"
 
 
 def read_torch_shards(index: Path) -> dict[str, Tensor]:

@@ -12,8 +12,7 @@ from dit_policy_ros.policy.continuity.methods import METHODS, admitted, continue
 from dit_policy_ros.types import ActionChunk
 
 pytest.importorskip("transformers")
-from test_family_policy import WORDS, observe
-from tiny_families import SHIPPED, make_family_directory
+from tiny_families import SHIPPED, WORDS, make_family_directory, observe
 
 
 @pytest.mark.parametrize("name", SHIPPED)

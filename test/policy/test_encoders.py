@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import (
-    QwenProcessor,
-    qwen_prompt,
     save_clip,
     save_dino,
     save_llava,
@@ -25,7 +23,6 @@ from dit_policy_ros.errors import CheckpointError, PolicyError
 from dit_policy_ros.policy.bindings.binding import Encoders, FamilyPolicyConfig
 from dit_policy_ros.policy.bindings.rdt2_fm import Rdt2FmBinding
 from dit_policy_ros.policy.encoders.clip import ClipText, ClipVision
-from dit_policy_ros.policy.encoders.hub import load_model
 from dit_policy_ros.policy.encoders.language import LanguageFile, T5Encoder
 from dit_policy_ros.policy.encoders.latents import LatentEncoder
 from dit_policy_ros.policy.encoders.pixels import PixelFormat, in_order, pad_to_square
@@ -221,8 +218,48 @@ def test_the_cache_is_what_the_model_attends_to(llava):
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
     directory = save_qwen(tmp_path_factory.mktemp("qwen"))
-    model = load_model(transformers.AutoModelForImageTextToText, directory, torch.float32)
-    return VisionLanguageModel(model, QwenProcessor(), qwen_prompt)
+    return VisionLanguageModel.from_directory(directory, dtype=torch.float32, prompt_suffix="<|quad_start|>")
+
+
+def test_the_processor_of_qwen_marks_every_merged_patch_of_every_image(qwen):
+    given = images((56, 112), (84, 28))
+    text = qwen.prompt("pick the cup", 2)
+    assert text == "<|vision_start|><|image_pad|><|vision_end|>" * 2 + " pick the cup <|quad_start|>"
+    batch = qwen.processor(text=[text], images=given)
+    assert batch["image_grid_thw"].tolist() == [[1, 4, 8], [1, 6, 2]]
+    assert batch["input_ids"].tolist() == [[5, *[3] * 8, 6, 5, *[3] * 3, 6, 8, 9, 11, 7]]
+    assert (batch["mm_token_type_ids"].bool() == (batch["input_ids"] == 3)).all()
+    with pytest.raises(PolicyError, match="2 image marks for 1 images"):
+        qwen.processor(text=[text], images=given[:1])
+    words = qwen.processor(text=["pick the cup"])
+    assert words["input_ids"].tolist() == [[8, 9, 11]]
+
+
+def test_the_pixels_of_qwen_are_normalised_patches_of_two_equal_frames(qwen):
+    (image,) = images((28, 56))
+    batch = qwen.processor(text=[qwen.prompt("cup", 1)], images=[image])
+    mean, std = (np.array(part) for part in (qwen.processor.images.image_mean, qwen.processor.images.image_std))
+    first = ((image[:14, :14] / 255.0 - mean) / std).transpose(2, 0, 1)
+    patches = batch["pixel_values"].reshape(-1, 3, 2, 14, 14).numpy()
+    np.testing.assert_allclose(patches[0, :, 0], first, atol=1e-5)
+    np.testing.assert_allclose(patches[:, :, 0], patches[:, :, 1])
+
+
+def test_image_tokens_of_qwen_stand_in_rows_and_columns(qwen):
+    """Their rotary places are not those of a row of words: without the token types the cache would be another."""
+    wide = images((56, 112))
+    batch = qwen.processor(text=[qwen.prompt("pick the cup", 1)], images=wide)
+    plain = {name: value for name, value in batch.items() if name != "mm_token_type_ids"}
+    keys = [qwen.model(**inputs, use_cache=True).past_key_values.layers[0].keys for inputs in (batch, plain)]
+    assert (keys[0] - keys[1])[:, :, 2:9].abs().max() > 1e-4
+    torch.testing.assert_close(qwen.keys_values(wide, "pick the cup", layers=1).keys[0], keys[0])
+
+
+def test_a_processor_with_a_missing_file_says_which_directory(tmp_path):
+    directory = save_qwen(tmp_path)
+    (directory / "preprocessor_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"processor of .* does not load"):
+        VisionLanguageModel.from_directory(directory)
 
 
 def test_the_cache_of_qwen_holds_projected_values_and_turned_keys(qwen):

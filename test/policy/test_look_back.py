@@ -9,8 +9,7 @@ from dit_policy_ros.policy.checkpoint import load_policy
 from dit_policy_ros.policy.continuity.methods import continued
 
 pytest.importorskip("transformers")
-from test_family_policy import WORDS, observe
-from tiny_families import make_family_directory
+from tiny_families import WORDS, make_family_directory, observe
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import torch
+import yaml
 from safetensors.torch import save_file
 from tiny_models import save_clip, save_dino, save_llava, save_siglip, save_vae
 
 from dit_policy_ros.actions.end_effector import POSE
-from dit_policy_ros.policy.encoder_decoder import NET, MdtConfig
 from dit_policy_ros.policy.encoders.language import LanguageFile
 from dit_policy_ros.policy.encoders.world_frames import RESNET, FramesConfig
 from dit_policy_ros.policy.families import (
@@ -25,8 +26,11 @@ from dit_policy_ros.policy.families import (
     rdt2_fm,
     uwm,
 )
+from dit_policy_ros.policy.mdt_config import NET, MdtConfig
+from dit_policy_ros.policy.modalities import ACTION, IMAGE, Part
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.robot import load_robot
+from dit_policy_ros.types import Observation
 
 WORDS = "pick the red cup"
 
@@ -236,7 +240,7 @@ PAD = pad.PadConfig(
     mlp_hidden=16,
     time_width=8,
     text_width=16,
-    parts=(pad.Part(pad.IMAGE, 16, 12, 2, 4), pad.Part(pad.ACTION, 8 * 14 + 14, 8 * 14, 1, 1)),
+    parts=(Part(IMAGE, 16, 12, 2, 4), Part(ACTION, 8 * 14 + 14, 8 * 14, 1, 1)),
     steps=3,
 )
 
@@ -357,3 +361,27 @@ def still(names):
 
 UPRIGHT = ("eef_angle_0", "eef_angle_4")
 POSES = tuple(f"{side}_{name}" for side in ("left", "right") for name in (*POSE, "gripper"))
+
+
+def observe(policy, stamp_ns=1_000_000_000, seed=0):
+    rng = np.random.default_rng(seed)
+    images = {camera: rng.integers(0, 256, (24, 32, 3), dtype=np.uint8) for camera in policy.slow_cameras}
+    names = {*policy.config.actions.names, *(policy.config.states.names if policy.config.states else ())}
+    return Observation(stamp_ns, still(names), images=images)
+
+
+def settle(source, target, **changes):
+    """Makes a policy directory like another one, with other entries in its policy.yaml; models are linked."""
+    target.mkdir()
+    for file in source.iterdir():
+        (target / file.name).symlink_to(file)
+    data = yaml.safe_load((source / "policy.yaml").read_text())
+    for key, value in changes.items():
+        place = data
+        *path, last = key.split("__")
+        for step in path:
+            place = place[step]
+        place[last] = value
+    (target / "policy.yaml").unlink()
+    (target / "policy.yaml").write_text(yaml.safe_dump({k: v for k, v in data.items() if v is not None}))
+    return target

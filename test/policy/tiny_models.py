@@ -135,9 +135,16 @@ QWEN_WORDS = (
 )
 
 
+QWEN_TEMPLATE = (
+    "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %} {{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
+)
+
+
 def save_qwen(directory):
     """Qwen2.5-VL, 16 wide: three layers with two heads of keys and values, 4 wide each."""
     import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
 
     text = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(QWEN_WORDS)}
     text |= {"bos_token_id": 1, "eos_token_id": 1, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 0]}}
@@ -147,32 +154,12 @@ def save_qwen(directory):
     torch.manual_seed(6)
     config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)
     transformers.Qwen2_5_VLForConditionalGeneration(config).save_pretrained(directory)
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(QWEN_WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    marks = [word for word in QWEN_WORDS if word.startswith("<|")]
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "additional_special_tokens": marks}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(directory)
+    pixels = {"min_pixels": 28 * 28, "max_pixels": 16 * 28 * 28}
+    transformers.Qwen2VLImageProcessorPil(**pixels).save_pretrained(directory)
+    (directory / "chat_template.jinja").write_text(QWEN_TEMPLATE)
     return directory
-
-
-class QwenProcessor:
-    """Image processor and tokenizer of Qwen2.5-VL joined by hand: the official join needs torchvision for videos."""
-
-    def __init__(self):
-        import transformers
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
-        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(QWEN_WORDS)}, unk_token="<unk>"))
-        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        self.tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        )
-        self.images = transformers.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=16 * 28 * 28)
-
-    def __call__(self, text, images, return_tensors):
-        seen = self.images(images=images, return_tensors=return_tensors)
-        prompt = text[0]
-        for grid in seen["image_grid_thw"]:
-            merged = int(grid.prod()) // self.images.merge_size**2
-            prompt = prompt.replace("<image>", " ".join(["<|image_pad|>"] * merged), 1)
-        return {**self.tokenizer([prompt], return_tensors=return_tensors), **seen}
-
-
-def qwen_prompt(instruction, images):
-    """The text for one instruction, ending with the token that RDT2 appends."""
-    return " ".join(["<|vision_start|> <image> <|vision_end|>"] * images) + f" {instruction} <|quad_start|>"

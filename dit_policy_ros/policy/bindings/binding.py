@@ -12,12 +12,15 @@ from torch import Tensor
 
 from dit_policy_ros.actions.channels import Channels
 from dit_policy_ros.errors import CheckpointError, PolicyError
-from dit_policy_ros.policy.caching.family import CacheOptions
+from dit_policy_ros.policy.caching.family import BlockWiseOptions, TaylorSeerOptions
 from dit_policy_ros.policy.encoders.language import LanguageFeatures
 from dit_policy_ros.policy.encoders.pixels import PixelFormat
 from dit_policy_ros.policy.encoders.vlm import VisionLanguageModel
+from dit_policy_ros.policy.guidance.classifier_free import Network
+from dit_policy_ros.policy.guidance.joint_speed import SpeedTracking
 from dit_policy_ros.policy.guidance.prefix import Corruption
 from dit_policy_ros.policy.guide import Guide
+from dit_policy_ros.policy.schedules import NoiseSchedule
 
 Images = Sequence[np.ndarray | None]
 """One image (H, W, 3) uint8 RGB of each camera, in the policy's order; None where a camera is missing."""
@@ -68,10 +71,23 @@ class FamilyPolicyConfig:
     """Of classifier-free guidance, where the family has it; None takes the checkpoint's."""
     embodiment: int = 0
     """Of checkpoints that hold several."""
-    cache: CacheOptions | None = None
+    cache: TaylorSeerOptions | BlockWiseOptions | None = None
     """Between the denoising steps of one chunk; None computes every step."""
+    tracking: SpeedTracking | None = None
+    """Bends chunks to what joints can follow; None leaves them."""
     prefix: str = PAINTED
     """How a chunk is made to begin with what is committed, one of ``PREFIXES``."""
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """How a variance-preserving network is sampled."""
+
+    schedule: NoiseSchedule
+    timesteps: tuple[int, ...]
+    """Descending."""
+    clip: float | None = None
+    """Bound of the absolute clean action, or None."""
 
 
 class Binding(Protocol):
@@ -91,12 +107,19 @@ class Binding(Protocol):
     """Whether the network predicts a velocity."""
     predicts: str
     """What it predicts: 'velocity', 'epsilon', 'sample' or 'v'."""
+    diffusion: Diffusion | None
+    """None for flow matching and EDM."""
+    alone: bool
+    """Whether actions are all that is denoised; only then is there a ``denoiser``."""
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
         """Returns the raw features by name: what travels in a context."""
 
     def condition(self, tensors: Mapping[str, Tensor]) -> Any:
         """Returns what ``sample`` takes; everything that depends on the context alone is done here."""
+
+    def denoiser(self, cache: Any, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """Returns what ``sample`` asks in every step, without guidance; the arguments are those of ``sample``."""
 
     def sample(self, cache: Any, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
         """Returns normalised actions (1, horizon, A).

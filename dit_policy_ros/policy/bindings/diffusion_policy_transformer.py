@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.bindings.binding import (
+    Diffusion,
     Encoders,
     FamilyPolicyConfig,
     Images,
     check_width,
     generator_of,
 )
-from dit_policy_ros.policy.families.diffusion_policy_transformer import DiffusionTransformer
+from dit_policy_ros.policy.families.diffusion_policy_transformer import DiffusionTransformer, DiffusionTransformerCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption
 from dit_policy_ros.policy.guide import Guide
 
@@ -48,6 +51,8 @@ class DiffusionTransformerBinding:
         self.lead = config.frames - 1
         self.predicts = c.prediction
         self.corruption = diffusion_corruption(c.schedule)
+        self.diffusion = Diffusion(c.schedule, c.grid(config.steps), c.clip)
+        self.alone = c.condition_dim is not None  # else future observations are denoised too
         self.like = network.model.pos_emb
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
@@ -57,13 +62,20 @@ class DiffusionTransformerBinding:
     def condition(self, tensors: Mapping[str, Tensor]) -> None:
         """See ``Binding``."""
 
-    def sample(self, cache: None, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
-        """See ``Binding``. Older steps that were not observed are the oldest that was."""
-        c, generator = self.network.config, generator_of(noise)
+    def _encoded(self, states: Sequence[Tensor]) -> DiffusionTransformerCache:
+        """Older steps that were not observed are the oldest that was."""
         steps = [*[states[0]] * (self.config.frames - len(states)), *states[-self.config.frames :]]
+        return self.network.encode(torch.stack(steps)[None])
+
+    def denoiser(self, cache: None, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return partial(self.network, self._encoded(states))
+
+    def sample(self, cache: None, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
+        """See ``Binding``."""
+        c, generator = self.network.config, generator_of(noise)
         painted = torch.randn(1, self.horizon, c.input_dim - c.action_dim, generator=generator)
         start = torch.cat([noise, painted.to(noise)], dim=-1)
         changes = {} if self.config.steps is None else {"sampler": "ddim", "steps": self.config.steps}
-        projected = self.network.encode(torch.stack(steps)[None])
-        sample = self.network.sample(projected, start, guide=guide, generator=generator, **changes)
+        sample = self.network.sample(self._encoded(states), start, guide=guide, generator=generator, **changes)
         return sample[..., : c.action_dim]

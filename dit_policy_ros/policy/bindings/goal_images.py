@@ -20,6 +20,7 @@ from dit_policy_ros.policy.encoder_decoder import MdtCache
 from dit_policy_ros.policy.families.mdt import Mdt
 from dit_policy_ros.policy.families.mdtv import MdtV
 from dit_policy_ros.policy.families.mode import MoDe, MoDeCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import edm_corruption
 from dit_policy_ros.policy.guide import Guide
 
@@ -32,6 +33,8 @@ class GoalBinding:
     flow = False
     predicts = "sample"
     corruption = staticmethod(edm_corruption)
+    diffusion = None
+    alone = True
 
     def _join(self, network: MoDe | Mdt | MdtV, encoders: Encoders, config: FamilyPolicyConfig, goal: int) -> None:
         self.network = network
@@ -54,6 +57,10 @@ class GoalBinding:
     def _goal(self, instruction: str) -> Tensor:
         """(1, 1, width)."""
         return self.language(instruction).tokens.mean(1, keepdim=True).to(self.like)
+
+    def denoiser(self, cache: MdtCache | MoDeCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.denoiser(cache)
 
     def sample(self, cache: MdtCache | MoDeCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None):
         """See ``Binding``."""

@@ -7,27 +7,22 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
-from dit_policy_ros.policy.bindings.binding import (
-    Encoders,
-    FamilyPolicyConfig,
-    FrameHistory,
-    Images,
-    check_width,
-    needed,
-)
+from dit_policy_ros.policy.bindings.binding import Encoders, FamilyPolicyConfig, check_width
+from dit_policy_ros.policy.bindings.frames_and_words import FramesAndWords
 from dit_policy_ros.policy.families.h_rdt import HRdt, HRdtCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import flow_corruption
 from dit_policy_ros.policy.guide import Guide
 
 
-class HRdtBinding:
+class HRdtBinding(FramesAndWords):
     """Cameras in the order head, left wrist, right wrist for the released ALOHA checkpoint."""
 
-    tensors = ("lang_tokens", "lang_mask", "img_tokens")
-    lead = 0
+    family = "h_rdt"
     flow = True
     predicts = "velocity"
     corruption = staticmethod(flow_corruption)
+    diffusion = None
 
     def __init__(self, network: HRdt, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -37,12 +32,7 @@ class HRdtBinding:
         """
         c = network.config
         self.network = network
-        self.config = config
-        self.language = needed(encoders.language, "language", "h_rdt")
-        self.frames = FrameHistory(needed(encoders.vision, "vision", "h_rdt"), len(config.cameras), config.frames)
-        tokens, width = self.frames.shape
-        check_width(width, c.img_widths[0], "image feature")
-        check_width(self.language.width, c.lang_widths[0], "language embedding")
+        tokens = self._join(encoders, config, c.img_widths[0], c.lang_widths[0])
         if tokens > c.max_img_tokens:
             raise CheckpointError(f"{tokens} image tokens; this checkpoint takes at most {c.max_img_tokens}.")
         check_width(0 if config.states is None else config.states.width, c.state_widths[0], "state vector")
@@ -50,16 +40,14 @@ class HRdtBinding:
         self.horizon = c.horizon
         self.like = network.model.x_pos_emb
 
-    def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
-        """See ``Binding``."""
-        words = self.language(instruction)
-        img = self.frames(images, epoch).flatten(0, 2)[None]
-        return {"lang_tokens": words.tokens, "lang_mask": words.mask, "img_tokens": img}
-
     def condition(self, tensors: Mapping[str, Tensor]) -> HRdtCache:
         """See ``Binding``."""
         mask = tensors["lang_mask"].to(self.like.device)
         return self.network.encode(tensors["img_tokens"].to(self.like), tensors["lang_tokens"].to(self.like), mask)
+
+    def denoiser(self, cache: HRdtCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.velocity(cache, states[-1][None, None])
 
     def sample(self, cache: HRdtCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
         """See ``Binding``."""

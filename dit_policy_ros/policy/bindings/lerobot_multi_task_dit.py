@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dit_policy_ros.policy.bindings.binding import (
+    Diffusion,
     Encoders,
     FamilyPolicyConfig,
     FrameHistory,
@@ -17,7 +19,8 @@ from dit_policy_ros.policy.bindings.binding import (
     generator_of,
     needed,
 )
-from dit_policy_ros.policy.families.lerobot_multi_task_dit import MultiTaskDit
+from dit_policy_ros.policy.families.lerobot_multi_task_dit import MultiTaskDit, MultiTaskDitCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption, flow_corruption
 from dit_policy_ros.policy.guide import Guide
 
@@ -35,6 +38,7 @@ class MultiTaskDitBinding:
     """The first actions of a sample lie before the observation, one for every older observation step."""
 
     tensors = ("camera_features", "text_features")
+    alone = True
 
     def __init__(self, network: MultiTaskDit, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -60,6 +64,9 @@ class MultiTaskDitBinding:
         self.flow = c.objective == "flow_matching"
         self.predicts = "velocity" if self.flow else c.prediction
         self.corruption = flow_corruption if self.flow else diffusion_corruption(c.schedule)
+        self.diffusion = None
+        if not self.flow:
+            self.diffusion = Diffusion(c.schedule, c.grid(config.steps), c.clip)
         self.like = network.noise_predictor.input_proj.weight
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:
@@ -73,13 +80,21 @@ class MultiTaskDitBinding:
         text = tensors["text_features"].to(self.like)
         return Seen(tensors["camera_features"].to(self.like), text if text.shape[1] else None)
 
-    def sample(self, cache: Seen, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
-        """See ``Binding``. Older steps that were not observed are the oldest that was."""
+    def _projected(self, cache: Seen, noise: Tensor, states: Sequence[Tensor]) -> MultiTaskDitCache:
+        """Older steps that were not observed are the oldest that was."""
         missing = self.config.frames - len(states)
         if not states:
             steps = noise.new_zeros(1, self.config.frames, 0)
         else:
             steps = torch.stack([*[states[0]] * missing, *states[-self.config.frames :]])[None]
-        projected = self.network.encode(self.network.conditioning(steps, cache.cameras, cache.text))
+        return self.network.encode(self.network.conditioning(steps, cache.cameras, cache.text))
+
+    def denoiser(self, cache: Seen, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return partial(self.network, self._projected(cache, noise, states))
+
+    def sample(self, cache: Seen, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
+        """See ``Binding``."""
+        projected = self._projected(cache, noise, states)
         changes = {} if self.config.steps is None else {"steps": self.config.steps}
         return self.network.sample(projected, noise, guide=guide, generator=generator_of(noise), **changes)

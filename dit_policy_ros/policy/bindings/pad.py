@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.bindings.binding import (
+    Diffusion,
     Encoders,
     FamilyPolicyConfig,
     Images,
@@ -18,10 +19,11 @@ from dit_policy_ros.policy.bindings.binding import (
     generator_of,
     needed,
 )
-from dit_policy_ros.policy.families.pad import DEPTH, Pad, PadCache, PadSample
+from dit_policy_ros.policy.families.pad import Pad, PadCache
 from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption
 from dit_policy_ros.policy.guide import Guide
+from dit_policy_ros.policy.modalities import DEPTH, PadSample
 
 
 class PadBinding:
@@ -31,6 +33,7 @@ class PadBinding:
     lead = 0
     flow = False
     predicts = "epsilon"
+    alone = False
 
     def __init__(self, network: Pad, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -64,6 +67,7 @@ class PadBinding:
             )
         self.horizon = action.positions * action.moving // width
         self.corruption = diffusion_corruption(network.schedule)
+        self.diffusion = Diffusion(network.schedule, network.grid(config.steps))
         self.like = network.pos_embed
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:

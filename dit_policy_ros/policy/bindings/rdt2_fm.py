@@ -18,6 +18,7 @@ from dit_policy_ros.policy.bindings.binding import (
     needed,
 )
 from dit_policy_ros.policy.families.rdt2_fm import Rdt2Fm, Rdt2FmCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import flow_corruption
 from dit_policy_ros.policy.guide import Guide
 
@@ -38,6 +39,8 @@ class Rdt2FmBinding:
     flow = True
     predicts = "velocity"
     corruption = staticmethod(flow_corruption)
+    diffusion = None
+    alone = True
 
     def __init__(self, network: Rdt2Fm, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -72,8 +75,13 @@ class Rdt2FmBinding:
         keys, values = (tensors[name].to(self.like) for name in ("keys", "values"))
         return self.network.encode(keys, values, tensors["mask"].to(self.like.device))
 
+    def _state(self, noise: Tensor, states: Sequence[Tensor]) -> Tensor:
+        return states[-1][None, None] if states else noise.new_zeros(1, 1, self.network.config.state_widths[0])
+
+    def denoiser(self, cache: Rdt2FmCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.velocity(cache, self._state(noise, states))
+
     def sample(self, cache: Rdt2FmCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
         """See ``Binding``."""
-        width = self.network.config.state_widths[0]
-        state = states[-1][None, None] if states else noise.new_zeros(1, 1, width)
-        return self.network.sample(cache, noise, state, self.config.steps, guide)
+        return self.network.sample(cache, noise, self._state(noise, states), self.config.steps, guide)

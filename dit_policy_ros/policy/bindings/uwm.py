@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.bindings.binding import (
+    Diffusion,
     Encoders,
     FamilyPolicyConfig,
     FrameHistory,
@@ -21,6 +22,7 @@ from dit_policy_ros.policy.bindings.binding import (
     needed,
 )
 from dit_policy_ros.policy.families.uwm import Uwm, UwmCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption
 from dit_policy_ros.policy.guide import Guide
 
@@ -35,6 +37,7 @@ class UwmBinding:
     lead = 0
     flow = False
     predicts = "epsilon"
+    alone = True
 
     def __init__(self, network: Uwm, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -64,6 +67,7 @@ class UwmBinding:
         self.latents = self._latent_shape()
         self.horizon = c.horizon
         self.corruption = diffusion_corruption(network.schedule)
+        self.diffusion = Diffusion(network.schedule, network.grid(config.steps), c.clip)
 
     def _latent_shape(self) -> tuple[int, ...]:
         c, frames = self.network.config, self.network.config.frames
@@ -106,10 +110,21 @@ class UwmBinding:
         start = self.network.config.condition_width - projected.shape[1]
         return cache + self.network.encode(projected, start, bias=False)
 
-    def sample(self, cache: UwmCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
-        """See ``Binding``. Older steps that were not observed are the oldest that was."""
+    def _fast(self, cache: UwmCache, noise: Tensor, states: Sequence[Tensor]) -> tuple[UwmCache, Tensor]:
+        """Adds the states, and draws the latents of the next frames.
+
+        Older steps that were not observed are the oldest that was.
+        """
         if states:
             steps = [*[states[0]] * (self.config.frames - len(states)), *states[-self.config.frames :]]
             cache = cache + self.network.encode(torch.cat(steps)[None], self.images, bias=False)
-        latents = torch.randn(1, *self.latents, generator=generator_of(noise)).to(noise)
+        return cache, torch.randn(1, *self.latents, generator=generator_of(noise)).to(noise)
+
+    def denoiser(self, cache: UwmCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.denoiser(*self._fast(cache, noise, states), self.config.steps)
+
+    def sample(self, cache: UwmCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
+        """See ``Binding``."""
+        cache, latents = self._fast(cache, noise, states)
         return self.network.sample(cache, noise, latents, "policy", self.config.steps, guide)[0]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.bindings.binding import (
+    Diffusion,
     Encoders,
     FamilyPolicyConfig,
     Images,
@@ -22,9 +23,9 @@ from dit_policy_ros.policy.families.cogact import CogAct, CogActCache
 from dit_policy_ros.policy.families.gr00t_n15 import Gr00tN15
 from dit_policy_ros.policy.families.gr00t_n16 import Gr00tN16
 from dit_policy_ros.policy.gr00t import Gr00tCache
+from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption, flow_corruption
 from dit_policy_ros.policy.guide import Guide
-from dit_policy_ros.policy.schedules import strided
 
 
 class CogActBinding:
@@ -34,6 +35,7 @@ class CogActBinding:
     lead = 0
     flow = False
     predicts = "epsilon"
+    alone = True
 
     def __init__(self, network: CogAct, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -54,7 +56,7 @@ class CogActBinding:
             raise CheckpointError(
                 f"The null token is {c.null_width} wide, the cognition token {c.token_width}; set guidance_scale to 1."
             )
-        strided(c.train_steps, config.steps or c.steps)
+        self.diffusion = Diffusion(network.schedule, network.grid(config.steps))
         self.horizon = c.horizon
         self.corruption = diffusion_corruption(network.schedule)
         self.like = network.net.positional_embedding
@@ -66,6 +68,10 @@ class CogActBinding:
     def condition(self, tensors: Mapping[str, Tensor]) -> CogActCache:
         """See ``Binding``."""
         return self.network.encode(tensors["cognition_token"].to(self.like))
+
+    def denoiser(self, cache: CogActCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.denoiser(cache, self.config.guidance_scale)
 
     def sample(self, cache: CogActCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
         """See ``Binding``."""
@@ -80,6 +86,8 @@ class Gr00tBinding:
     flow = True
     predicts = "velocity"
     corruption = staticmethod(flow_corruption)
+    diffusion = None
+    alone = True
 
     def __init__(self, network: Gr00tN15 | Gr00tN16, encoders: Encoders, config: FamilyPolicyConfig) -> None:
         """Joins them.
@@ -116,10 +124,17 @@ class Gr00tBinding:
         masks = (tensors[name].to(self.like.device) for name in ("mask", "image_mask"))
         return self.network.encode(features, *masks)
 
+    def _fast(self, noise: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """State and embodiment."""
+        return states[-1][None, None], torch.tensor([self.config.embodiment], device=noise.device)
+
+    def denoiser(self, cache: Gr00tCache, noise: Tensor, states: Sequence[Tensor]) -> Network:
+        """See ``Binding``."""
+        return self.network.velocity(cache, *self._fast(noise, states))
+
     def sample(self, cache: Gr00tCache, noise: Tensor, states: Sequence[Tensor], guide: Guide | None) -> Tensor:
         """See ``Binding``."""
-        embodiment = torch.tensor([self.config.embodiment], device=noise.device)
-        return self.network.sample(cache, noise, states[-1][None, None], embodiment, self.config.steps, guide)
+        return self.network.sample(cache, noise, *self._fast(noise, states), self.config.steps, guide)
 
 
 def _hidden_width(model: VisionLanguageModel) -> int:

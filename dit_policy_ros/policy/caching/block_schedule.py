@@ -29,11 +29,9 @@ def caching_error(features: np.ndarray, paper: bool = True) -> float:
     absolute difference over the pairs once.
     """
     features = features.astype(np.float64)
-    differences = np.abs(features[:, None] - features[None])
-    if paper:
-        return float(differences.sum() / len(features) ** 2)
-    first, second = np.triu_indices(len(features), 1)
-    return float(differences[first, second].mean())
+    steps, width = features.shape
+    distance = sum(float(np.abs(features[k + 1 :] - features[k]).sum()) for k in range(steps))  # every pair once
+    return 2 * distance / steps**2 if paper else distance / max(steps * (steps - 1) // 2 * width, 1)
 
 
 def update_steps(similarity: np.ndarray, count: int, maximise: bool = True) -> tuple[int, ...]:
@@ -91,20 +89,21 @@ def update_steps_paper(adjacent: np.ndarray, count: int) -> tuple[int, ...]:
     return (0, *sorted(int(k) + 1 for k in np.argsort(adjacent, kind="stable")[: count - 1]))
 
 
-def bubbled(update: np.ndarray, selected: Sequence[tuple[int, int]]) -> np.ndarray:
+def bubbled(update: np.ndarray, selected: Sequence[tuple[int, int]], feed_forward: int = FEED_FORWARD) -> np.ndarray:
     """Returns the update steps after the published union.
 
     From shallow to deep, each selected sub-block takes over the steps of every feed-forward block in its own and in
     deeper layers. With fewer than two selected nothing happens.
 
     Args:
-        update: (layers, 3, K) bool.
+        update: (layers, kinds, K) bool.
         selected: (layer, sub-block) pairs, the ones with the largest caching error.
+        feed_forward: which kind the feed-forward block is.
     """
     result = update.copy()
     if len(selected) >= 2:
         for layer, block in sorted(selected):
-            result[layer, block] |= result[layer:, FEED_FORWARD].any(axis=0)
+            result[layer, block] |= result[layer:, feed_forward].any(axis=0)
     return result
 
 

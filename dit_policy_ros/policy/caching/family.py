@@ -1,19 +1,16 @@
-"""Which modules of each family a cache may stand in front of, and the caches of one sampling run."""
+"""What a cache may stand in front of in each family, and the kinds of cache that a ``policy.yaml`` may name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from dit_policy_ros.errors import PolicyError, one_of
-from dit_policy_ros.policy.caching.modules import cached
-from dit_policy_ros.policy.caching.taylorseer import TaylorCache, full_steps
-from dit_policy_ros.policy.guide import Guide
-
-MOST_STEPS = 1000
+from dit_policy_ros.policy.caching.block_wise import BlockWiseOptions
+from dit_policy_ros.policy.caching.forecast import TaylorSeerOptions
+from dit_policy_ros.policy.caching.sub_block import SubBlock
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "rdt": ("attn", "cross_attn", "ffn"),
@@ -24,55 +21,52 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "gr00t_n16": ("attn1", "ff"),
     "lerobot_multi_task_dit": ("attn", "multihead_attn", "mlp"),
     "diffusion_policy_transformer": ("self_attn", "multihead_attn"),
+    "mode": ("experts",),
     "uwm": ("attn", "mlp"),
     "pad": ("attn", "mlp"),
     "mdt": ("attn", "cross_att", "mlp"),
     "mdtv": ("attn", "cross_att", "mlp"),
 }
-"""Last names of the sub-blocks that return one tensor before it is gated and added. Those of MoDE return more."""
+"""Names, in a layer, of the sub-blocks that return one tensor before it is gated and added. MoDE's attention returns
+keys and values too, so that only its experts are here."""
 SLOW = ("vl_self_attention", "encoder.blocks", "encoder.layers", "obs_encoder", "gen_img", "perceiver")
 """Parts whose blocks do not run in every step."""
 
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """TaylorSeer in a ``policy.yaml``."""
-
-    interval: int
-    """One of so many steps is computed after the warm-up; 1 computes all."""
-    warmup: int = 2
-    """Leading steps that are all computed."""
-    order: int = 1
-    """Highest difference of the forecast; 0 repeats the last output."""
-
-    def __post_init__(self) -> None:
-        if self.interval < 1 or self.warmup < 1 or self.order < 0:
-            raise PolicyError(
-                f"A cache with interval {self.interval}, warm-up {self.warmup} and order {self.order} does not work; "
-                "interval and warm-up are at least 1, order at least 0."
-            )
+CACHES: Mapping[str, type[TaylorSeerOptions] | type[BlockWiseOptions]] = {
+    "taylorseer": TaylorSeerOptions,
+    "block_wise": BlockWiseOptions,
+}
+"""By the ``method`` of a ``policy.yaml``, the default first."""
 
 
-def sub_blocks(family: str, network: nn.Module) -> list[nn.Module]:
-    """Returns what is cached of a network.
+def sub_blocks(family: str, network: nn.Module) -> list[SubBlock]:
+    """Returns what is cached of a network, in its own order.
 
     Raises:
-        PolicyError: the family has nothing that can be.
+        PolicyError: nothing of the family can be.
     """
     if family not in MODULES:
         raise PolicyError("Family that can be cached: " + one_of("Family", family, MODULES))
-    named = [(name, module) for name, module in network.named_modules() if name.rpartition(".")[2] in MODULES[family]]
-    return [module for name, module in named if not any(part in name for part in SLOW)]
+    found = []
+    for name, module in network.named_modules():
+        layer, _, kind = name.rpartition(".")
+        numbered = layer.rpartition(".")[2].isdigit()  # heads and embedders have modules of the same names
+        if numbered and kind in MODULES[family] and not any(part in name for part in SLOW):
+            found.append(SubBlock(layer, kind, module))
+    return found
 
 
-@contextmanager
-def cached_run(modules: list[nn.Module], options: CacheOptions, guide: Guide | None) -> Iterator[Guide]:
-    """Routes modules through new caches while one chunk is sampled.
+def options_of(values: Mapping[str, Any]) -> TaylorSeerOptions | BlockWiseOptions:
+    """Returns the options of the cache that ``method`` names.
 
-    Yields:
-        The guide to sample with, which also counts the steps.
+    Raises:
+        PolicyError: no such method or option, or a value that does not work.
     """
-    full = full_steps(MOST_STEPS, options.interval, options.warmup)
-    caches = {module: TaylorCache(full, options.order, options.warmup - 1) for module in modules}
-    with cached(caches) as counter:
-        yield lambda network: counter.wrap(network) if guide is None else guide(counter.wrap(network))
+    values = dict(values)
+    name = values.pop("method", next(iter(CACHES)))
+    if name not in CACHES:
+        raise PolicyError(one_of("Cache", str(name), CACHES))
+    try:
+        return CACHES[name](**values)
+    except TypeError as problem:
+        raise PolicyError(f"The cache '{name}' does not take these options: {problem}.") from problem

@@ -8,28 +8,39 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dit_policy_ros.policy.guide import Guide, guided
+
 StepCache = Callable[[int, Callable[[], Tensor]], Tensor]
 """``cache(step, compute)``: a :class:`TaylorCache` or :class:`BlockCache`."""
 
 
 class StepCounter:
-    """Counts the calls of a denoiser; -1 before the first."""
+    """Counts the calls of a denoiser and notes their times."""
 
     def __init__(self) -> None:
-        self.step = -1
+        self.times: list[Any] = []
+
+    @property
+    def step(self) -> int:
+        """Number of the call in progress; -1 before the first."""
+        return len(self.times) - 1
 
     def wrap(self, network: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
         """Returns ``network`` with every call counted."""
 
         def counted(x: Tensor, time: Any) -> Tensor:
-            self.step += 1
+            self.times.append(time)
             return network(x, time)
 
         return counted
 
+    def within(self, guide: Guide | None) -> Guide:
+        """Returns a guide that counts what the given one asks of the network."""
+        return lambda network: guided(self.wrap(network), guide)
+
 
 @contextmanager
-def cached(caches: Mapping[nn.Module, StepCache]) -> Iterator[StepCounter]:
+def cached(caches: Mapping[nn.Module, StepCache], counter: StepCounter | None = None) -> Iterator[StepCounter]:
     """Routes the modules through their caches; each must return one tensor and be called once a step.
 
     Classifier-free guidance calls a network twice a step: put both passes in one batch, or cache one network only.
@@ -37,7 +48,7 @@ def cached(caches: Mapping[nn.Module, StepCache]) -> Iterator[StepCounter]:
     Yields:
         The counter whose ``wrap`` goes around the denoiser that the sampler calls.
     """
-    counter = StepCounter()
+    counter = StepCounter() if counter is None else counter
     try:
         for module, cache in caches.items():
             module.forward = _routed(module.forward, cache, counter)

@@ -16,16 +16,12 @@ from torch import Tensor, nn
 
 from dit_policy_ros.policy.encoders.hub import load_model, model_directory, transformers_module
 from dit_policy_ros.policy.encoders.language import LanguageFeatures
+from dit_policy_ros.policy.encoders.pixel_model import PixelModel
 from dit_policy_ros.policy.encoders.pixels import PixelFormat
 
 
-class ClipVision:
+class ClipVision(PixelModel):
     """The class token of the last hidden state, before the pooled output's norm. Images are stretched, not padded."""
-
-    def __init__(self, model: nn.Module, pixels: PixelFormat) -> None:
-        """Wraps a transformers model; ``from_directory`` is the usual way."""
-        self.model = model
-        self.pixels = pixels
 
     @classmethod
     def from_directory(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> ClipVision:
@@ -38,17 +34,10 @@ class ClipVision:
         model = load_model(transformers_module().CLIPVisionModel, directory, dtype)
         return cls(model, replace(PixelFormat.from_directory(directory), pad=False))
 
-    @property
-    def width(self) -> int:
-        """Width of a feature."""
-        return self.model.config.hidden_size
-
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray | None]) -> Tensor:
         """Returns the features (N, 1, width) of N images; None stands for a missing camera."""
-        parameter = next(self.model.parameters())
-        pixels = self.pixels(images).to(parameter.device, parameter.dtype)
-        return self.model(pixels).last_hidden_state[:, :1]
+        return self.model(self.input(images)).last_hidden_state[:, :1]
 
 
 class ClipText:

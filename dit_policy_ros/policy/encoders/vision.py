@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.encoders.hub import load_model, model_directory, transformers_module
+from dit_policy_ros.policy.encoders.pixel_model import PixelModel
 from dit_policy_ros.policy.encoders.pixels import PixelFormat
 
 LAST, PENULTIMATE = "last", "penultimate"
 """The normalised last hidden state (RDT), or what leaves the last block but one, not normalised (H-RDT)."""
 
 
-class VisionTower:
+class VisionTower(PixelModel):
     """One vision transformer from a local directory."""
 
     def __init__(self, model: nn.Module, pixels: PixelFormat, layer: str = LAST) -> None:
@@ -26,8 +27,7 @@ class VisionTower:
         Args:
             layer: 'last' or 'penultimate'.
         """
-        self.model = model
-        self.pixels = pixels
+        super().__init__(model, pixels)
         self.layer = layer
         config = model.config
         # DINOv2 has a class token and perhaps registers before the patches, SigLIP has neither.
@@ -53,17 +53,10 @@ class VisionTower:
             raise CheckpointError(f"{directory} holds a '{kind}'; vision towers are {', '.join(sorted(loaders))}.")
         return cls(load_model(loaders[kind], directory, dtype), PixelFormat.from_directory(directory), layer)
 
-    @property
-    def width(self) -> int:
-        """Width of a feature."""
-        return self.model.config.hidden_size
-
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray | None]) -> Tensor:
         """Returns the features (N, patches, width) of N images; None stands for a missing camera."""
-        parameter = next(self.model.parameters())
-        pixels = self.pixels(images).to(parameter.device, parameter.dtype)
-        output = self.model(pixels, output_hidden_states=self.layer == PENULTIMATE)
+        output = self.model(self.input(images), output_hidden_states=self.layer == PENULTIMATE)
         states = output.hidden_states[-2] if self.layer == PENULTIMATE else output.last_hidden_state
         return states[:, self.leading :]
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.policy.encoders.hub import load_model, model_directory, transformers_module
+from dit_policy_ros.policy.encoders.qwen import KINDS as QWEN
+from dit_policy_ros.policy.encoders.qwen import QwenProcessor
+from dit_policy_ros.policy.weights import read_json
 
 Prompt = Callable[[str, int], str]
 """From instruction and number of images to the text, with the model's own image placeholders."""
@@ -76,15 +79,7 @@ class VisionLanguageModel:
         """
         transformers = transformers_module()
         directory = model_directory(path)
-        try:
-            processor = transformers.AutoProcessor.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False
-            )
-        except (ImportError, AttributeError) as problem:  # what transformers raises where torchvision is missing
-            raise PolicyError(
-                f"The processor of {directory} does not load: {problem}. Qwen2.5-VL needs torchvision: install the one "
-                "that belongs to your torch."
-            ) from problem
+        processor = load_processor(directory)
         model = load_model(transformers.AutoModelForImageTextToText, directory, dtype)
         return cls(model, processor, prompt or chat_prompt(processor, prompt_suffix), suffix_ids)
 
@@ -145,11 +140,33 @@ class VisionLanguageModel:
             suffix = torch.tensor([self.suffix_ids])
             batch["input_ids"] = torch.cat([batch["input_ids"], suffix], dim=1)
             batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.ones_like(suffix)], dim=1)
+            if "mm_token_type_ids" in batch:
+                kinds = batch["mm_token_type_ids"]
+                batch["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(suffix).to(kinds)], dim=1)
         batch = {
             name: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
             for name, value in batch.items()
         }
         return batch, self.model(**batch, return_dict=True, **options)
+
+
+def load_processor(directory: Path) -> Any:
+    """Loads what makes model inputs of images and text.
+
+    Raises:
+        CheckpointError: a file of it is missing or damaged.
+        PolicyError: it needs a package that is not installed.
+    """
+    transformers = transformers_module()
+    if read_json(directory / "config.json").get("model_type") in QWEN:
+        return QwenProcessor.from_directory(directory)
+    try:
+        return transformers.AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (ImportError, AttributeError) as problem:  # what transformers raises where torchvision is missing
+        raise PolicyError(
+            f"The processor of {directory} does not load: {str(problem).strip().splitlines()[0]} If it asks for "
+            "torchvision: install the one that belongs to your torch."
+        ) from problem
 
 
 def chat_prompt(processor: Any, suffix: str = "") -> Prompt:

@@ -80,6 +80,7 @@ def load_network(
     dtype: torch.dtype | None = None,
     settings: Mapping[str, Any] | None = None,
     ignore_unexpected: bool = False,
+    where: object = None,
 ) -> nn.Module:
     """Loads an official checkpoint, in evaluation mode on the CPU.
 
@@ -89,15 +90,17 @@ def load_network(
         dtype: of the floating-point parameters; None keeps that of the file.
         settings: used instead of ``config.json``.
         ignore_unexpected: drop parameters that the network does not have, such as the legacy ones of old releases.
+        where: what errors call it; None takes the path.
 
     Raises:
         CheckpointError: no weights, damaged, of another family, or parameters are unexpected, missing or misshapen.
     """
     path = Path(path)
+    where = path if where is None else where
     shapes = read_shapes(path)
-    found, prefix = identify(shapes, path, family)
+    found, prefix = identify(shapes, where, family)
     if family is not None and found != family:
-        raise CheckpointError(f"{path} is of the family '{found}', but '{family}' was asked for; give the other path.")
+        raise CheckpointError(f"{where} is of the family '{found}', but '{family}' was asked for; give the other path.")
     if settings is None:
         config = (path if path.is_dir() else path.parent) / "config.json"
         settings = read_json(config) if config.is_file() else {}
@@ -105,11 +108,11 @@ def load_network(
     own = without_prefix(shapes, prefix)
     if rename is not None:
         own = {rename(name): shape for name, shape in own.items() if rename(name) is not None}
-    network = network_like(found, settings, own, path)
+    network = network_like(found, settings, own, where)
     tensors = read_tensors(path, prefix, dtype, rename)
     if ignore_unexpected:
         tensors = {name: value for name, value in tensors.items() if name in network.state_dict()}
-    load_strict(network, tensors, path)
+    load_strict(network, tensors, where)
     return network.eval().requires_grad_(False)
 
 

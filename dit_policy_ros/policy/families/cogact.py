@@ -7,86 +7,37 @@ classifier-free guidance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_policy_ros.errors import CheckpointError, PolicyError
+from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.policy.attention import FusedAttention
+from dit_policy_ros.policy.cogact_config import CogActConfig, configure
 from dit_policy_ros.policy.corruption import diffused
 from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.layers import Mlp, TimestepEmbedder, check_tokens, gelu_tanh
 from dit_policy_ros.policy.samplers import ddim, ddpm
+from dit_policy_ros.policy.samplers.ddim import Denoiser
 from dit_policy_ros.policy.schedules import NoiseSchedule, squared_cosine, strided
-from dit_policy_ros.policy.weights import Shapes, count_layers
+from dit_policy_ros.policy.weights import Shapes
+
+__all__ = ["PREFIXES", "CogAct", "CogActCache", "CogActConfig", "build", "configure", "detect"]
 
 PREFIXES = ("", "model.action_model.", "action_model.")
 """The second is that of released files; their averaged weights (``ema_diffusion``) are not used, as officially."""
 
 EPS = 1e-6
-HEADS_BY_TYPE = {"DiT-S": 4, "DiT-B": 12, "DiT-L": 16}
-HEADS_BY_WIDTH = {384: 4, 768: 12, 1024: 16}
-
-
-@dataclass(frozen=True)
-class CogActConfig:
-    """Sizes from the parameter shapes; heads from ``action_model_type``, ``num_heads`` or the released widths."""
-
-    hidden: int
-    depth: int
-    heads: int
-    mlp_hidden: int
-    horizon: int
-    action_dim: int
-    history_dim: int
-    token_width: int
-    null_width: int
-    """Width of the null token; officially always 4096. Guidance needs it to be ``token_width``."""
-    train_steps: int = 100
-    steps: int = 10
-    guidance_scale: float = 1.5
 
 
 def detect(shapes: Shapes) -> bool:
     """Returns whether these parameters are a CogACT action model."""
     names = ("net.z_embedder.uncondition", "net.history_embedder.linear.weight", "net.positional_embedding")
     return all(name in shapes for name in names) and not any("adaLN_modulation" in name for name in shapes)
-
-
-def configure(settings: Mapping[str, Any], shapes: Shapes) -> CogActConfig:
-    """Returns the configuration from the official ``vla`` settings (may be empty) and the parameter shapes.
-
-    Raises:
-        CheckpointError: the number of heads, which shapes do not tell, is unknown.
-    """
-    settings = settings.get("vla", settings)
-    rows, hidden = shapes["net.positional_embedding"]
-    kind = settings.get("action_model_type")
-    heads = settings.get("num_heads") or HEADS_BY_TYPE.get(kind) or HEADS_BY_WIDTH.get(hidden)
-    if heads is None or hidden % heads:
-        raise CheckpointError(
-            f"CogACT of width {hidden}: the number of heads cannot be seen in the weights; "
-            f"say 'num_heads' or 'action_model_type' ({', '.join(HEADS_BY_TYPE)}) in config.json."
-        )
-    return CogActConfig(
-        hidden=hidden,
-        depth=count_layers(shapes, "net.blocks."),
-        heads=heads,
-        mlp_hidden=shapes["net.blocks.0.mlp.fc1.weight"][0],
-        horizon=rows - 1,
-        action_dim=shapes["net.final_layer.linear.weight"][0],
-        history_dim=shapes["net.history_embedder.linear.weight"][1],
-        token_width=shapes["net.z_embedder.linear.weight"][1],
-        null_width=shapes["net.z_embedder.uncondition"][1],
-        train_steps=settings.get("train_steps", 100),
-        steps=settings.get("inference_steps", 10),
-        guidance_scale=settings.get("guidance_scale", 1.5),
-    )
 
 
 def build(config: CogActConfig) -> CogAct:
@@ -227,6 +178,19 @@ class CogAct(nn.Module):
 
     denoise = nn.Module.__call__
 
+    def grid(self, steps: int | None = None) -> tuple[int, ...]:
+        """Returns the diffusion steps of sampling.
+
+        Raises:
+            PolicyError: no stride gives this step count.
+        """
+        return strided(self.config.train_steps, steps or self.config.steps)
+
+    def denoiser(self, cache: CogActCache, guidance_scale: float | None = None) -> Denoiser:
+        """Returns the network of one observation; without a scale it is guided with the checkpoint's."""
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        return lambda x, step: self(cache, x, torch.tensor([step], device=x.device), scale)
+
     def sample(
         self,
         cache: CogActCache,
@@ -246,16 +210,10 @@ class CogAct(nn.Module):
         Raises:
             PolicyError: no stride gives this step count.
         """
-        c = self.config
-        scale = c.guidance_scale if guidance_scale is None else guidance_scale
-
-        def denoiser(x: Tensor, step: int) -> Tensor:
-            return self(cache, x, torch.tensor([step], device=x.device), scale)
-
+        denoiser = guided(self.denoiser(cache, guidance_scale), guide)
         if ancestral:
-            grid = strided(c.train_steps, c.train_steps)
-            return ddpm(guided(denoiser, guide), noise, grid, self.schedule, step_noise=step_noise)
-        return ddim(guided(denoiser, guide), noise, strided(c.train_steps, steps or c.steps), self.schedule)
+            return ddpm(denoiser, noise, self.grid(self.config.train_steps), self.schedule, step_noise=step_noise)
+        return ddim(denoiser, noise, self.grid(steps), self.schedule)
 
     def loss(self, cache: CogActCache, actions: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Returns the mean squared error of the noise at (B,) integer steps."""

@@ -24,7 +24,6 @@ from dit_policy_ros.policy.layers import KeysValues, sinusoid
 from dit_policy_ros.policy.prenorm import PreNormStack
 from dit_policy_ros.policy.samplers import ddim, ddpm
 from dit_policy_ros.policy.scaling import Scalings
-from dit_policy_ros.policy.schedules import leading
 from dit_policy_ros.policy.weights import Shapes
 
 __all__ = [
@@ -217,7 +216,6 @@ class DiffusionTransformer(nn.Module):
         if c.sampler not in SAMPLERS:
             raise PolicyError(one_of("Sampler", c.sampler, SAMPLERS))
         options = {"step_noise": step_noise, "generator": generator} if c.sampler == "ddpm" else {}
-        grid = leading(c.train_steps, c.steps or c.train_steps)
 
         def denoiser(x: Tensor, t: int) -> Tensor:
             # A sampler works element by element, so painting what the network sees is painting the sample.
@@ -229,7 +227,7 @@ class DiffusionTransformer(nn.Module):
 
             return torch.cat(guided_actions(network, guide)(x[..., : c.action_dim], t), dim=-1)
 
-        sample = SAMPLERS[c.sampler](denoiser, noise, grid, c.schedule, c.prediction, c.clip, **options)
+        sample = SAMPLERS[c.sampler](denoiser, noise, c.grid(), c.schedule, c.prediction, c.clip, **options)
         return self._paint(sample, cache.observations)
 
     def loss(self, cache: DiffusionTransformerCache, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:

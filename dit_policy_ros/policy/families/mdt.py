@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dit_policy_ros.policy.encoder_decoder import NET, EncoderDecoder, MdtCache, MdtConfig, configure
+from dit_policy_ros.policy.encoder_decoder import EncoderDecoder, MdtCache
 from dit_policy_ros.policy.encoders.resnet import SequentialResNet
+from dit_policy_ros.policy.mdt_config import NET, MdtConfig, configure
 from dit_policy_ros.policy.weights import Shapes
 
 __all__ = ["FROZEN", "PREFIXES", "Mdt", "MdtCache", "MdtConfig", "build", "configure", "detect", "rename"]

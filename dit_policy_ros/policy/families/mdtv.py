@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dit_policy_ros.policy.encoder_decoder import NET, EncoderDecoder, MdtCache, MdtConfig, configure
+from dit_policy_ros.policy.encoder_decoder import EncoderDecoder, MdtCache
 from dit_policy_ros.policy.experts import Gate
 from dit_policy_ros.policy.families.mdt import FROZEN, PREFIXES
 from dit_policy_ros.policy.layers import attend, split_heads
+from dit_policy_ros.policy.mdt_config import NET, MdtConfig, configure
 from dit_policy_ros.policy.shaped import GainNorm, axes, checked_heads, count
 from dit_policy_ros.policy.weights import Shapes
 

@@ -17,15 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dit_policy_ros.policy.edm_sampling import EdmSampling
 from dit_policy_ros.policy.encoders.resnet import FilmResNet
 from dit_policy_ros.policy.experts import FusedExperts, Routing, load_balancing, router_z
-from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.layers import KeysValues, adapter
 from dit_policy_ros.policy.mode_config import NET, MoDeConfig, configure, rename
 from dit_policy_ros.policy.preconditioning import batch_scalings, levels, network_target
 from dit_policy_ros.policy.routed_block import EPS, Block, of_tokens
-from dit_policy_ros.policy.samplers import edm_ddim
-from dit_policy_ros.policy.schedules import exponential_sigmas
+from dit_policy_ros.policy.samplers.edm import EdmDenoiser
 from dit_policy_ros.policy.shaped import GainNorm
 from dit_policy_ros.policy.weights import Shapes
 
@@ -102,7 +101,7 @@ class Transformer(nn.Module):
         self.out = adapter(c.out_widths, nn.GELU)
 
 
-class MoDe(nn.Module):
+class MoDe(EdmSampling):
     """The denoiser with the image encoders of its checkpoint. The goal is a text embedding of CLIP."""
 
     def __init__(self, config: MoDeConfig) -> None:
@@ -186,33 +185,10 @@ class MoDe(nn.Module):
         scalings = batch_scalings(levels(sigma, x), self.config.sigma_data, x.dtype)
         return scalings.skip * x + scalings.out * self.network(scalings.into * x, level)
 
-    denoise = nn.Module.__call__
-
-    def sigmas(self, steps: int | None = None) -> tuple[float, ...]:
-        """Returns the noise levels of sampling, the last one 0."""
-        c = self.config
-        return exponential_sigmas(steps or c.steps, c.sigma_min, c.sigma_max)
-
-    def sample(
-        self,
-        cache: MoDeCache,
-        noise: Tensor,
-        steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        guide: Guide | None = None,
-    ) -> Tensor:
-        """Returns actions (B, H, A) from standard normal noise; levels that the cache holds are not recomputed.
-
-        Args:
-            sigmas: noise levels instead of those of ``steps``, descending, the last one 0.
-        """
-        sigmas = self.sigmas(steps) if sigmas is None else sigmas
+    def denoiser(self, cache: MoDeCache) -> EdmDenoiser:
+        """Returns the network of one observation; levels that the cache holds are not recomputed."""
         known = {level.sigma: index for index, level in enumerate(cache.levels)}
-
-        def denoiser(x: Tensor, sigma: float) -> Tensor:
-            return self(cache, x, sigma, known.get(sigma))
-
-        return edm_ddim(guided(denoiser, guide), noise * sigmas[0], sigmas)
+        return lambda x, sigma: self(cache, x, sigma, known.get(sigma))
 
     def loss(
         self, cache: MoDeCache, actions: Tensor, noise: Tensor, sigma: Tensor, drawn: Tensor | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,68 +21,22 @@ from dit_policy_ros.policy.corruption import diffused
 from dit_policy_ros.policy.guide import Guide, guided_actions
 from dit_policy_ros.policy.layers import TimestepEmbedder, gelu_tanh, modulate
 from dit_policy_ros.policy.modalities import ACTION, DEPTH, EMBEDDERS, IMAGE, POSITIONS, PadSample, Part
+from dit_policy_ros.policy.pad_config import PadConfig, configure
 from dit_policy_ros.policy.patches import unpatched
 from dit_policy_ros.policy.samplers import ddpm
 from dit_policy_ros.policy.schedules import NoiseSchedule, linspace
 from dit_policy_ros.policy.schedules import linear as linear_schedule
-from dit_policy_ros.policy.shaped import axes, checked_heads, count
 from dit_policy_ros.policy.variational import Chain
 from dit_policy_ros.policy.weights import Shapes
 
+__all__ = ["PREFIXES", "Pad", "PadCache", "PadConfig", "PadLoss", "build", "configure", "detect"]
+
 PREFIXES = ("", "model.")
-
-
-@dataclass(frozen=True)
-class PadConfig:
-    """Sizes from the parameters, and what the official arguments add to them."""
-
-    hidden: int
-    depth: int
-    heads: int
-    mlp_hidden: int
-    time_width: int
-    text_width: int | None
-    parts: tuple[Part, ...]
-    """Image, action and, where the checkpoint has it, depth."""
-    image_apart: bool = True
-    """Whether image tokens attend to image tokens only."""
-    train_steps: int = 1000
-    betas: tuple[float, float] = (1e-4, 0.02)
-    steps: int = 50
 
 
 def detect(shapes: Shapes) -> bool:
     """Returns whether these parameters are a PAD."""
     return {"x_embedder.proj.weight", "a_embedder.weight", "final_layer.a_linear.weight", "pos_embed"} <= shapes.keys()
-
-
-def configure(settings: Mapping[str, Any], shapes: Shapes) -> PadConfig:
-    """Returns the configuration from the official arguments (may be empty) and the parameter shapes."""
-    arguments = settings.get("args", settings)
-    hidden, text = axes(shapes, "pos_embed", 3)[2], shapes.get("y_embedder.embedding_table.weight")
-    time_width = shapes["t_embedder.mlp.0.weight"][1]
-    if time_width % 2:
-        raise ValueError(f"t_embedder.mlp.0.weight, which should take an even number of features, not {time_width}")
-    parts = [_part(shapes, name) for name in EMBEDDERS if any(each.startswith(EMBEDDERS[name]) for each in shapes)]
-    return PadConfig(
-        hidden=hidden,
-        depth=count(shapes, "blocks."),
-        heads=checked_heads(settings.get("num_heads", 16), hidden),
-        mlp_hidden=shapes["blocks.0.mlp.fc1.weight"][0],
-        time_width=time_width,
-        text_width=text[1] if text else None,
-        parts=tuple(parts),
-        image_apart=arguments.get("attn_mask", True),
-        steps=settings.get("inference_steps", 50),
-    )
-
-
-def _part(shapes: Shapes, name: str) -> Part:
-    flat = name == ACTION
-    weight = shapes[f"{EMBEDDERS[name]}.weight"] if flat else axes(shapes, f"{EMBEDDERS[name]}.proj.weight", 4)
-    side = 1 if flat else weight[2]
-    outputs = shapes[f"final_layer.{name}linear.weight"][0]
-    return Part(name, weight[1], outputs // (2 * side**2), side, axes(shapes, POSITIONS[name], 3)[1])
 
 
 def build(config: PadConfig) -> Pad:
@@ -231,6 +185,10 @@ class Pad(nn.Module):
 
     denoise = nn.Module.__call__
 
+    def grid(self, steps: int | None = None) -> tuple[int, ...]:
+        """Returns the diffusion steps of the respaced chain."""
+        return linspace(self.config.train_steps, steps or self.config.steps)
+
     def sample(
         self,
         cache: PadCache,
@@ -258,9 +216,9 @@ class Pad(nn.Module):
             action, (predicted, values) = guided_actions(network, guide)(sample.action, step)
             return predicted._replace(action=action).packed(), values.packed()
 
-        grid, start = linspace(self.config.train_steps, steps or self.config.steps), noise.packed()
         draws = {"step_noise": step_noise, "generator": generator}
-        return noise.unpacked(ddpm(denoiser, start, grid, self.schedule, variance="learned", **draws))
+        start = noise.packed()
+        return noise.unpacked(ddpm(denoiser, start, self.grid(steps), self.schedule, variance="learned", **draws))
 
     def loss(self, cache: PadCache, clean: PadSample, noise: PadSample, t: Tensor) -> list[PadLoss]:
         """Returns the loss of every modality at (B,) steps of the full chain: its parts are to be added."""

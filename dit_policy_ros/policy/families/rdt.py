@@ -6,10 +6,8 @@ frequency, state and noisy actions cross-attends to language tokens (even blocks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,76 +20,26 @@ from dit_policy_ros.policy.layers import (
     Mlp,
     TimestepEmbedder,
     adapter,
-    adapter_widths,
     check_tokens,
     gelu_tanh,
 )
+from dit_policy_ros.policy.rdt_config import EXTRA_TOKENS, RdtConfig, configure
 from dit_policy_ros.policy.samplers import dpm_solver
-from dit_policy_ros.policy.samplers.prediction import prediction_named
+from dit_policy_ros.policy.samplers.ddim import Denoiser
 from dit_policy_ros.policy.schedules import NoiseSchedule, linspace_open, named
 from dit_policy_ros.policy.std_attention import StdAttention, StdCrossAttention, StdNorm
-from dit_policy_ros.policy.weights import Shapes, count_layers
+from dit_policy_ros.policy.weights import Shapes
+
+__all__ = ["PREFIXES", "Rdt", "RdtCache", "RdtConfig", "build", "configure", "detect"]
 
 PREFIXES = ("", "module.")
 """The second is that of fine-tuned DeepSpeed files."""
-
-EXTRA_TOKENS = 3
-"""Diffusion step, control frequency, state: what stands before the actions."""
-
-
-@dataclass(frozen=True)
-class RdtConfig:
-    """What the official constructor takes; everything with a shape comes from the checkpoint's shapes."""
-
-    hidden: int
-    depth: int
-    heads: int
-    ffn_hidden: int
-    horizon: int
-    action_dim: int
-    lang_widths: tuple[int, ...]
-    """Widths of the language adapter, from the encoder's to the hidden one."""
-    img_widths: tuple[int, ...]
-    state_widths: tuple[int, ...]
-    max_lang_tokens: int
-    img_tokens: int
-    train_steps: int = 1000
-    steps: int = 5
-    beta_schedule: str = "squaredcos_cap_v2"
-    prediction: str = "sample"
-    """'sample' (the clean actions), 'epsilon' (the noise) or 'v'."""
-    mean_square_norm: bool = False
-    """True for weights fine-tuned with timm >= 1.0.13, whose norm divides by the root mean square."""
 
 
 def detect(shapes: Shapes) -> bool:
     """Returns whether these parameters are an RDT."""
     names = ("model.freq_embedder.mlp.0.weight", "model.img_cond_pos_embed", "model.blocks.0.cross_attn.kv.weight")
     return all(name in shapes for name in names)
-
-
-def configure(settings: Mapping[str, Any], shapes: Shapes) -> RdtConfig:
-    """Returns the configuration from the official ``config.json`` (may be empty) and the parameter shapes."""
-    scheduler = settings.get("config", {}).get("noise_scheduler", {})
-    rows, hidden = shapes["model.x_pos_embed"][1:]
-    return RdtConfig(
-        hidden=hidden,
-        depth=count_layers(shapes, "model.blocks."),
-        heads=hidden // shapes["model.blocks.0.attn.q_norm.weight"][0],
-        ffn_hidden=shapes["model.blocks.0.ffn.fc1.weight"][0],
-        horizon=rows - EXTRA_TOKENS,
-        action_dim=shapes["model.final_layer.ffn_final.fc2.weight"][0],
-        lang_widths=adapter_widths(shapes, "lang_adaptor"),
-        img_widths=adapter_widths(shapes, "img_adaptor"),
-        state_widths=adapter_widths(shapes, "state_adaptor"),
-        max_lang_tokens=shapes["model.lang_cond_pos_embed"][1],
-        img_tokens=shapes["model.img_cond_pos_embed"][1],
-        train_steps=scheduler.get("num_train_timesteps", 1000),
-        steps=scheduler.get("num_inference_timesteps", 5),
-        beta_schedule=scheduler.get("beta_schedule", "squaredcos_cap_v2"),
-        prediction=prediction_named(scheduler.get("prediction_type", "sample")),
-        mean_square_norm=settings.get("mean_square_norm", False),
-    )
 
 
 def build(config: RdtConfig) -> Rdt:
@@ -231,6 +179,14 @@ class Rdt(nn.Module):
         """Noise of every diffusion step."""
         return named(self.config.beta_schedule, self.config.train_steps)
 
+    def grid(self, steps: int | None = None) -> tuple[int, ...]:
+        """Returns the diffusion steps of sampling."""
+        return linspace_open(self.config.train_steps, steps or self.config.steps)
+
+    def denoiser(self, cache: RdtCache, state: Tensor, action_mask: Tensor, frequency_hz: Tensor) -> Denoiser:
+        """Returns the network of one observation; see ``forward`` for the arguments."""
+        return lambda x, step: self(cache, x, torch.tensor([step], device=x.device), state, action_mask, frequency_hz)
+
     def sample(
         self,
         cache: RdtCache,
@@ -245,13 +201,8 @@ class Rdt(nn.Module):
 
         DPM-Solver++ of order 2; the mask is applied once, after the last step. See ``forward`` for the arguments.
         """
-        c = self.config
-
-        def denoiser(x: Tensor, step: int) -> Tensor:
-            return self(cache, x, torch.tensor([step], device=x.device), state, action_mask, frequency_hz)
-
-        grid = linspace_open(c.train_steps, steps or c.steps)
-        return dpm_solver(guided(denoiser, guide), noise, grid, self.schedule, c.prediction) * action_mask
+        denoiser = guided(self.denoiser(cache, state, action_mask, frequency_hz), guide)
+        return dpm_solver(denoiser, noise, self.grid(steps), self.schedule, self.config.prediction) * action_mask
 
     def loss(
         self,

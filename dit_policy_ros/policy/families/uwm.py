@@ -8,9 +8,8 @@ enter through adaptive norms alone; their half of every modulation is computed i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +18,19 @@ from torch import Tensor, nn
 from dit_policy_ros.errors import PolicyError, one_of
 from dit_policy_ros.policy.adaptive import AdaptiveBlock, AdaptiveHead, part_of
 from dit_policy_ros.policy.corruption import diffused
-from dit_policy_ros.policy.encoders.world_frames import FramesConfig, WorldFrames
+from dit_policy_ros.policy.encoders.world_frames import WorldFrames
 from dit_policy_ros.policy.guide import Guide, guided_actions
 from dit_policy_ros.policy.layers import sinusoid
 from dit_policy_ros.policy.patches import Patchifier
 from dit_policy_ros.policy.samplers import ddim
+from dit_policy_ros.policy.samplers.ddim import Denoiser
 from dit_policy_ros.policy.schedules import NoiseSchedule, leading, named
-from dit_policy_ros.policy.shaped import axes, checked_heads, count
+from dit_policy_ros.policy.uwm_config import NET, UwmConfig, configure
 from dit_policy_ros.policy.weights import Shapes
 
+__all__ = ["PREFIXES", "Uwm", "UwmCache", "UwmConfig", "UwmLoss", "build", "configure", "detect", "rename"]
+
 PREFIXES = ("", "model.")
-NET = "noise_pred_net."
 FROZEN = ("obs_encoder.vae.vae.", "obs_encoder.text_encoder.language_model.")
 """Prefixes of the autoencoder and of CLIP in released files."""
 
@@ -43,33 +44,6 @@ MODES = {
 """What actions and next observations are: sampled, given clean (step 0), or left at noise (first sampling step)."""
 
 
-@dataclass(frozen=True)
-class UwmConfig:
-    """Sizes from the parameters; heads, chunk length and schedule from the official configuration."""
-
-    hidden: int
-    depth: int
-    heads: int
-    mlp_hidden: int
-    time_width: int
-    condition_width: int
-    action_dim: int
-    action_hidden: int
-    horizon: int
-    channels: int
-    patch: tuple[int, int, int]
-    """Latent frames, rows and columns of a token."""
-    registers: int | None
-    """Learned tokens; None where the checkpoint stores none."""
-    tokens: int
-    qkv_bias: bool
-    frames: FramesConfig
-    train_steps: int = 100
-    steps: int = 10
-    beta_schedule: str = "squaredcos_cap_v2"
-    clip: float | None = 1.0
-
-
 def detect(shapes: Shapes) -> bool:
     """Returns whether these parameters are a UWM."""
     names = ("timestep_embedding.proj.0.weight", "obs_patchifier.patch_encoder.weight")
@@ -79,41 +53,6 @@ def detect(shapes: Shapes) -> bool:
 def rename(name: str) -> str | None:
     """Leaves out the frozen autoencoder and language model."""
     return None if name.startswith(FROZEN) else name
-
-
-def configure(settings: Mapping[str, Any], shapes: Shapes) -> UwmConfig:
-    """Returns the configuration from the official settings (may be empty) and the parameter shapes.
-
-    Raises:
-        CheckpointError: the number of heads does not divide the width, or the image encoder is not a ResNet.
-    """
-    model = settings.get("model", settings)
-    block = f"{NET}blocks.0."
-    hidden, channels, *patch = axes(shapes, f"{NET}obs_patchifier.patch_encoder.weight", 5)
-    if f"{NET}registers" not in shapes and model.get("num_registers", 0):
-        raise KeyError(f"{NET}registers")
-    time_width = shapes[f"{NET}timestep_embedding.proj.2.weight"][0]
-    return UwmConfig(
-        hidden=hidden,
-        depth=count(shapes, f"{NET}blocks."),
-        heads=checked_heads(model.get("num_heads", 12), hidden),
-        mlp_hidden=shapes[block + "mlp.fc1.weight"][0],
-        time_width=time_width,
-        condition_width=shapes[block + "adaLN_modulation.1.weight"][1] - time_width,
-        action_dim=shapes[f"{NET}action_encoder.0.weight"][1],
-        action_hidden=shapes[f"{NET}action_encoder.0.weight"][0],
-        horizon=model.get("action_len", 16),
-        channels=channels,
-        patch=tuple(patch),
-        registers=shapes[f"{NET}registers"][1] if f"{NET}registers" in shapes else None,
-        tokens=shapes[f"{NET}pos_embed"][1],
-        qkv_bias=block + "attn.qkv.bias" in shapes,
-        frames=FramesConfig.read(settings.get("obs_encoder", {}), shapes),
-        train_steps=model.get("num_train_steps", 100),
-        steps=model.get("num_inference_steps", 10),
-        beta_schedule=model.get("beta_schedule", "squaredcos_cap_v2"),
-        clip=1.0 if model.get("clip_sample", True) else None,
-    )
 
 
 def build(config: UwmConfig) -> Uwm:
@@ -228,6 +167,15 @@ class Uwm(nn.Module):
 
     denoise = nn.Module.__call__
 
+    def grid(self, steps: int | None = None) -> tuple[int, ...]:
+        """Returns the diffusion steps of sampling."""
+        return leading(self.config.train_steps, steps or self.config.steps)
+
+    def denoiser(self, cache: UwmCache, next_obs: Tensor, steps: int | None = None) -> Denoiser:
+        """Returns the network as a policy: of actions alone, with next observations (B, ...) held at noise."""
+        held = self.grid(steps)[0]
+        return lambda action, step: self(cache, action, step, next_obs, held)[0]
+
     def sample(
         self,
         cache: UwmCache,
@@ -250,7 +198,7 @@ class Uwm(nn.Module):
         """
         if mode not in MODES:
             raise PolicyError(one_of("Mode", mode, MODES))
-        grid = leading(self.config.train_steps, steps or self.config.steps)
+        grid = self.grid(steps)
         roles, size = MODES[mode], math.prod(action.shape[1:]) if MODES[mode][0] == "sampled" else 0
 
         def unpacked(x: Tensor) -> tuple[Tensor, Tensor]:

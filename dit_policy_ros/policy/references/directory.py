@@ -55,4 +55,9 @@ def load_reference(directory: str | Path) -> Reference:
         CheckpointError: a file is missing or damaged.
     """
     directory = Path(directory)
+    if not (directory / "reference.json").is_file():
+        raise CheckpointError(
+            f"{directory} is no reference directory: it has no reference.json. 'verify' reads directories like those "
+            "in test/golden; a checkpoint is proved by 'convert', a policy by 'bench --policy'."
+        )
     return Reference(directory, read_json(directory / "reference.json"), read_tensors(directory / "cases.safetensors"))

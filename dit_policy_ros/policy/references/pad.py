@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_policy_ros.policy.families.pad import Pad, PadCache, PadSample
+from dit_policy_ros.policy.families.pad import Pad, PadCache
+from dit_policy_ros.policy.modalities import PadSample
 from dit_policy_ros.policy.references.choose import option
 from dit_policy_ros.policy.references.directory import Reference
 from dit_policy_ros.policy.references.recording import Recording

@@ -17,8 +17,8 @@ from family_checks import (
 )
 
 from dit_policy_ros.errors import CheckpointError
-from dit_policy_ros.policy.encoder_decoder import MdtConfig
 from dit_policy_ros.policy.families import load_network
+from dit_policy_ros.policy.mdt_config import MdtConfig
 
 FAMILIES = ("mdt", "mdtv")
 families = pytest.mark.parametrize("family", FAMILIES)

@@ -18,7 +18,7 @@ from family_checks import (
 
 from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.policy.families import load_network, pad
-from dit_policy_ros.policy.families.pad import ACTION, DEPTH, IMAGE, PadSample, Part
+from dit_policy_ros.policy.modalities import ACTION, DEPTH, IMAGE, PadSample, Part
 from dit_policy_ros.policy.schedules import linear
 from dit_policy_ros.policy.variational import Chain
 

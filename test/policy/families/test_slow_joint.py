@@ -16,7 +16,7 @@ from test_uwm import example as uwm_example
 
 from dit_policy_ros.policy.encoders.resnet import ResNet
 from dit_policy_ros.policy.encoders.world_frames import RESNET, FramesConfig, WorldFrames
-from dit_policy_ros.policy.families.pad import ACTION, DEPTH, IMAGE, Part
+from dit_policy_ros.policy.modalities import ACTION, DEPTH, IMAGE, Part
 
 
 def modulated(x, shift, scale):
