@@ -28,7 +28,7 @@ class ControllerType:
 
 
 CONTROLLER_TYPES: Mapping[str, ControllerType] = {
-    "joint_trajectory": ControllerType("joint_trajectory", ("accelerations",)),
+    "joint_trajectory": ControllerType("joint_trajectory", ("accelerations", "max_state_age_s")),
     "forward_command": ControllerType("commands"),
     "joint_jog": ControllerType("delta_joint_cmds", ("frame_id",)),
     "pose": ControllerType("target_frame", ("frame_id",), takes_pose=True),
@@ -54,6 +54,8 @@ class Controller:
     """Frame of poses and twists, which the controller must know."""
     accelerations: bool = False
     """Trajectory points carry accelerations too; such a controller interpolates with quintics."""
+    max_state_age_s: float = 0.0
+    """Silence on its ``controller_state`` after which the arms stop, [s]; 0: it is not listened to."""
     max_effort: float = 0.0
     """Of a gripper action, [N] or [N m]; 0 leaves it to the gripper."""
     tolerance: float = 0.02
@@ -112,7 +114,7 @@ def _parse_one(name: str, entry: Any, place: str) -> Controller:
         if not isinstance(values["accelerations"], bool):
             raise RobotError(f"{place}: accelerations is '{values['accelerations']}'; it must be true or false.")
         changes["accelerations"] = values["accelerations"]
-    for key in ("max_effort", "tolerance"):
+    for key in ("max_effort", "tolerance", "max_state_age_s"):
         if key in values:
             changes[key] = positive(values[key], f"{place}: {key}", RobotError)
     if "frame_id" in values:

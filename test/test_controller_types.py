@@ -47,6 +47,7 @@ def test_every_type_refuses_an_option_of_others(kind):
         ({"type": "gripper_command", "joints": ["a", "b"]}, JOINTS, "has one joint, not 2"),
         ({"type": "gripper_command", "joints": ["a"], "max_effort": -1}, {"a": JOINTS["a"]}, "max_effort is -1"),
         ({"type": "joint_trajectory", "joints": ["a", "b"], "accelerations": "yes"}, JOINTS, "must be true or false"),
+        ({"type": "joint_trajectory", "joints": ["a"], "max_state_age_s": 0}, JOINTS, "max_state_age_s is 0"),
         ({"type": "forward_command", "joints": []}, JOINTS, "at least one joint"),
         ({"type": "forward_command", "joints": "a"}, JOINTS, "must be a list"),
         ({"joints": ["a"]}, JOINTS, "lacks type"),

@@ -71,6 +71,9 @@ def test_another_family_an_unknown_one_and_damage_are_refused(tmp_path, capsys):
     (tmp_path / "half.safetensors").write_bytes(WEIGHTS.read_bytes()[:-1000])
     assert main(["convert", str(tmp_path / "half.safetensors"), str(tmp_path / "new")]) == 2
     assert "damaged" in capsys.readouterr().err
+    torch.save(read_tensors(WEIGHTS) | {"model.blocks.0.tail": torch.zeros(2)}, tmp_path / "more.pt")
+    assert main(["convert", str(tmp_path / "more.pt"), str(tmp_path / "new")]) == 2
+    assert f"{tmp_path / 'more.pt'} does not fit Rdt: unexpected: model.blocks.0.tail" in capsys.readouterr().err
     torch.save(read_tensors(WEIGHTS), tmp_path / "whole.pt")
     (tmp_path / "half.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-5000])
     assert main(["convert", str(tmp_path / "half.pt"), str(tmp_path / "new")]) == 2

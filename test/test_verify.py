@@ -199,3 +199,8 @@ def test_routing_with_goals_has_a_row_for_each(copied):
     save_file(arrays, directory / "cases.safetensors")
     verdict = next(iter(verify(directory)))
     assert 0.0 < verdict.error < 1.0  # compared row by row, of other values
+
+
+def test_a_directory_that_is_no_reference_says_what_to_use_instead(tmp_path, capsys):
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "has no reference.json" in capsys.readouterr().err

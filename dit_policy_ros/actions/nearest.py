@@ -38,31 +38,30 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
         tail: steps after the wanted points in which there is time to come to rest.
         rounds: at most; fewer where all limits are kept before.
     """
-    h = start.step_s
-    fixed = _fixed_points(start)
-    wanted = np.concatenate((wanted, np.repeat(wanted[-1:], tail, axis=0)))
-    slack = _SLACK * (limits.upper - limits.lower)
-    symmetric = ((limits.velocity, 1), (limits.acceleration, 2), (limits.jerk, 3))
-    most = [_INSIDE * limit * h**order for limit, order in symmetric]
-    bounds = [(limits.lower + slack, limits.upper - slack), *((-limit, limit) for limit in most)]
-    weights, inverse = _system(len(wanted) - tail, tail)
-    points = np.concatenate((fixed, wanted))
-    target = weights[:, None] * wanted
-    values = _differences(points)
-    nearest = [np.clip(value, *bound) for value, bound in zip(values, bounds, strict=True)]
-    duals = [np.zeros_like(value) for value in values]
-    offsets = _differences(np.concatenate((fixed, np.zeros_like(wanted))))
+    fixed, wanted = _fixed_points(start), np.concatenate((wanted, np.repeat(wanted[-1:], tail, axis=0)))
+    lowest, highest, slack = _bounds(limits, start.step_s, len(wanted))
+    weights, inverse, gather = _system(len(wanted) - tail, tail)
+    values, spare = np.empty_like(lowest), np.empty_like(lowest)
+    points = np.concatenate((fixed, np.zeros_like(wanted)))
+    pulled = inverse @ (weights[:, None] * wanted) - gather @ _differences(points, values)
+    points[3:] = wanted
+    nearest = np.minimum(np.maximum(_differences(points, values), lowest), highest)
+    # The projection and its dual together; at first there is no dual.
+    ahead = nearest.copy()
     for done in range(1, rounds + 1):
-        pulls = [z - u - o for z, u, o in zip(nearest, duals, offsets, strict=True)]
-        points[3:] = inverse @ (target + _adjoint(pulls))
-        values = _differences(points)
-        if done % _LOOK_EVERY == 0 and _are_inside(values, bounds):
+        np.multiply(nearest, 2.0, out=spare)
+        np.subtract(spare, ahead, out=spare)
+        np.matmul(gather, spare, out=points[3:])
+        points[3:] += pulled
+        _differences(points, values)
+        if done % _LOOK_EVERY == 0 and (values <= highest + slack).all() and (values >= lowest - slack).all():
             break
-        for index, value in enumerate(values):
-            ahead = _OVERSHOOT * value + (1.0 - _OVERSHOOT) * nearest[index] + duals[index]
-            nearest[index] = np.minimum(np.maximum(ahead, bounds[index][0]), bounds[index][1])
-            duals[index] = ahead - nearest[index]
-    motion = from_control_points(points, h)
+        np.subtract(values, nearest, out=spare)
+        np.multiply(spare, _OVERSHOOT, out=spare)
+        ahead += spare
+        np.maximum(ahead, lowest, out=nearest)
+        np.minimum(nearest, highest, out=nearest)
+    motion = from_control_points(points, start.step_s)
     for part, exact in (
         (motion.positions, start.positions),
         (motion.velocities, start.velocities),
@@ -72,13 +71,14 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
     return motion
 
 
-def _are_inside(values: list[np.ndarray], bounds: list[tuple[np.ndarray, np.ndarray]]) -> bool:
-    """Whether all is inside the limits, which are wider than the bounds that are aimed at."""
-    (lower, upper), *symmetric = bounds
-    slack = 0.5 * _SLACK * (upper - lower)
-    if (values[0] < lower - slack).any() or (values[0] > upper + slack).any():
-        return False
-    return all((np.abs(v) * _INSIDE <= most).all() for v, (_, most) in zip(values[1:], symmetric, strict=True))
+def _bounds(limits: JointLimits, h: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what is aimed at, lowest and highest, and how far outside of it the limits still are, (4 * count, J)."""
+    margin = _SLACK * (limits.upper - limits.lower)
+    most = [limit * h**order for order, limit in enumerate((limits.velocity, limits.acceleration, limits.jerk), 1)]
+    highest = [limits.upper - margin, *(_INSIDE * value for value in most)]
+    lowest = [limits.lower + margin, *(-value for value in highest[1:])]
+    slack = [0.5 * margin, *((1.0 - _INSIDE) * value for value in most)]
+    return tuple(np.repeat(np.stack(rows), count, axis=0) for rows in (lowest, highest, slack))
 
 
 def _fixed_points(start: Motion) -> np.ndarray:
@@ -88,32 +88,34 @@ def _fixed_points(start: Motion) -> np.ndarray:
     return np.stack((middle - v * h + a * h * h / 2.0, middle, middle + v * h + a * h * h / 2.0))
 
 
-def _differences(points: np.ndarray) -> list[np.ndarray]:
-    """Returns the free points and their first three differences, (N, J) each, given (3 + N, J)."""
+def _differences(points: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Writes the free points and their first three differences below each other, (4 * N, J), given (3 + N, J)."""
+    count = len(points) - 3
+    into[:count] = points[3:]
     first = points[1:] - points[:-1]
+    into[count : 2 * count] = first[2:]
     second = first[1:] - first[:-1]
-    return [points[3:], first[2:], second[1:], second[1:] - second[:-1]]
-
-
-def _adjoint(values: list[np.ndarray]) -> np.ndarray:
-    """Returns the sum of the transposed differences of values, weighted by their penalties, (N, J)."""
-    total = _PENALTIES[0] * values[0]
-    for order in (1, 2, 3):
-        part = _PENALTIES[order] * values[order]
-        for _ in range(order):
-            part = part.copy()
-            part[:-1] -= part[1:]
-        total += part
-    return total
+    into[2 * count : 3 * count] = second[1:]
+    np.subtract(second[1:], second[:-1], out=into[3 * count :])
+    return into
 
 
 @lru_cache(maxsize=64)
-def _system(count: int, tail: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights of the points, (count + tail,), and the inverse of the system's matrix."""
+def _system(count: int, tail: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what the rounds for N = ``count + tail`` points need.
+
+    That is the weights of the points, (N,), the inverse of the system's matrix, (N, N), and this times the transposed
+    differences with their penalties, (N, 4 * N).
+    """
+    total = count + tail
     weights = np.concatenate((np.ones(count), np.full(tail, _TAIL_WEIGHT)))
-    step = np.eye(count + tail) - np.eye(count + tail, k=-1)
-    matrix, power = np.diag(weights), np.eye(count + tail)
-    for penalty in _PENALTIES:
-        matrix = matrix + penalty * power.T @ power
-        power = step @ power
-    return weights, np.linalg.inv(matrix)
+    step = np.eye(total) - np.eye(total, k=-1)
+    orders = [np.eye(total)]
+    while len(orders) < len(_PENALTIES):
+        orders.append(step @ orders[-1])
+    matrix = np.diag(weights)
+    for penalty, order in zip(_PENALTIES, orders, strict=True):
+        matrix = matrix + penalty * order.T @ order
+    inverse = np.linalg.inv(matrix)
+    weighted = [penalty * order.T for penalty, order in zip(_PENALTIES, orders, strict=True)]
+    return weights, inverse, inverse @ np.concatenate(weighted, axis=1)

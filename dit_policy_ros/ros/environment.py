@@ -8,21 +8,25 @@ from collections.abc import Mapping
 
 from dit_policy_ros.resources import share_directory
 
+PROFILE, SMALL_PROFILE = "fastdds_shm.xml", "fastdds_small.xml"
+"""In config/dds: for processes that publish images, and for others."""
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Fast DDS changed the name with version 3, which came with Kilted; setting both gives a warning there."""
+
 
 def local_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Returns ``base`` with discovery limited to this machine and the shared-memory profile switched on.
 
     What a user has set already stands. Middlewares other than Fast DDS ignore the profile.
     """
-    profile = str(share_directory() / "config" / "dds" / "fastdds_shm.xml")
+    profile = str(share_directory() / "config" / "dds" / PROFILE)
     defaults = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", _profile_variable(base): profile}
     return {**defaults, **base}
 
 
 def _profile_variable(base: Mapping[str, str]) -> str:
-    """Fast DDS changed the name with version 3, which came with Kilted; setting both gives a warning there."""
     if "ROS_DISTRO" in base:
         is_old = base["ROS_DISTRO"] in ("humble", "iron", "jazzy")
     else:
         is_old = any(importlib.metadata.distributions(name="ros-fastrtps"))
-    return "FASTRTPS_DEFAULT_PROFILES_FILE" if is_old else "FASTDDS_DEFAULT_PROFILES_FILE"
+    return PROFILE_VARIABLES[is_old]

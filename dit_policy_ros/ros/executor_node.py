@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -18,16 +17,20 @@ from trajectory_msgs.msg import JointTrajectory
 from dit_policy_ros.errors import RobotError
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
+from dit_policy_ros.ros.controller_states import watch_controllers
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
-from dit_policy_ros.ros.conversions.joints import JointSample, joint_state_to_sample
+from dit_policy_ros.ros.conversions.joints import JointSample
 from dit_policy_ros.ros.diagnostics import Status
-from dit_policy_ros.ros.executor_report import intervention_counts, limit_statuses, memory_mb, stage_status
+from dit_policy_ros.ros.executor_report import intervention_counts, limit_statuses, resident_mb, stage_status
+from dit_policy_ros.ros.joint_inbox import JointInbox
+from dit_policy_ros.ros.lean import use_little_memory
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.outputs.lines import Lines
 from dit_policy_ros.ros.outputs.previews import Previews
 from dit_policy_ros.ros.pacer import Pacer
 from dit_policy_ros.ros.parameters import parameter
 from dit_policy_ros.ros.process import run_node
+from dit_policy_ros.ros.realtime import take_priority
 from dit_policy_ros.ros.wishes import Wishes
 from dit_policy_ros.runtime.executor import Executor, ExecutorState
 from dit_policy_ros.runtime.executor_config import ExecutorConfig, load_executor_config
@@ -41,8 +44,12 @@ from dit_policy_ros.types import Trajectory, seconds
 
 COMMANDER_PERIOD_S = 0.5
 """How often other publishers on the controllers' topics are looked for."""
+PLAN_PERIOD_S = 0.5
+"""How often the plan is said again: one that was lost or spoilt on its way must not be believed for ever."""
 LAST_WORD_S = 3.0
 """A controller that must be told every instant is told how to come to rest for so long at most."""
+JOINTS_KEPT = 64
+"""Joint states that wait for a tick, over all topics."""
 JUMP_SLACK_S = 0.1
 """Measured joints that move farther than at top speed for this longer than they had time were moved by other means."""
 
@@ -57,6 +64,9 @@ class ExecutorOptions:
     waypoint_s: float = parameter(0.02, "Distance of the waypoints sent to the controllers", "s", 0.002, 0.5)
     executor: str = parameter(
         "", "More options: a name in config/executor, or a path; what is a parameter here does not count there."
+    )
+    realtime_priority: int = parameter(
+        0, "Priority of SCHED_FIFO for this process, so that busy others do not delay it; 0: none", "", 0, 90
     )
     autostart: bool = parameter(True, "Motion is allowed once active; false: only after the service ~/start.")
     enable_timeout_s: float = parameter(
@@ -86,7 +96,6 @@ class ExecutorNode(ManagedNode):
         self._executor = Executor(self._robot, config, self._load_guards(config))
         self._supervisor = Supervisor(self._robot, self._executor, self._permission, options.shadow)
         self._chunks: Mailbox[JointTrajectory] = Mailbox()
-        self._joints: Mailbox[JointState] = Mailbox()
         self._speeds: Mailbox[Float64] = Mailbox()
         self._wishes = Wishes()
         self._margins = Margins(self._robot)
@@ -123,13 +132,15 @@ class ExecutorNode(ManagedNode):
         self._pacer = Pacer(catch_up_s=2.0 / self.options.rate_hz)
         self._ticks, self._chunk_ages = LatencyWindow(1000), LatencyWindow()
         self._chunks.take()
-        self._joints.take()
+        self._joints.clear()
         self._sample: JointSample | None = None
         self._intervened = intervention_counts(self._executor)
         self._margins.clear()
+        self._controllers.restart()
         self._supervisor.activate()
         self._look_for_commanders()
-        self._plan_is_out = True
+        self._plan_is_out, self._plan_said_s = True, 0.0
+        take_priority(self.options.realtime_priority)
         self.start_worker("executor", self._tick)
 
     def deactivate(self) -> None:
@@ -158,7 +169,7 @@ class ExecutorNode(ManagedNode):
         age_ns = executor.context_age_ns(self.now_ns())
         measured: dict[str, object] = {"state": supervisor.state.value, "reason": supervisor.reason}
         measured |= {"arms": ", ".join(sorted(supervisor.arms)), "speed": self._permission.speed}
-        measured |= {"shadow": self.options.shadow, "memory_mb": memory_mb()}
+        measured |= {"shadow": self.options.shadow, "memory_mb": resident_mb()}
         measured |= {f"refused {kind}": count for kind, count in dict(executor.refusals).items()}
         return measured if age_ns is None else {**measured, "context age_s": seconds(age_ns)}
 
@@ -169,7 +180,8 @@ class ExecutorNode(ManagedNode):
 
     def _listen(self) -> None:
         self.listen_to(JointTrajectory, "chunk", self._chunks.put, qos.COMMAND)
-        self.listen_to(JointState, self._robot.joint_states_topic, self._joints.put, qos.NEWEST)
+        self._joints = JointInbox(self, self._robot, JOINTS_KEPT)
+        self._controllers = watch_controllers(self, self._robot)
         self.listen_to(Bool, "e_stop", self._store_e_stop, qos.LATCHED)
         self.listen_to(Bool, "enable", self._store_enabled, qos.COMMAND)
         self.listen_to(Float64, "speed", self._speeds.put, qos.COMMAND)
@@ -237,9 +249,13 @@ class ExecutorNode(ManagedNode):
         self._take_speed(now_ns)
         self._take_joints(now_ns)
         self._take_chunk(now_ns)
-        self._command(self._supervisor.tick(now_ns, self._watchdog_ns(now_ns)), now_ns)
+        watchdog_ns = self._watchdog_ns(now_ns)
+        self._permission.controllers(self._controllers.silent(watchdog_ns, self._supervisor.mutes))
+        self._command(self._supervisor.tick(now_ns, watchdog_ns), now_ns)
         self._tell_changes()
         self._tell_interventions(now_ns)
+        if time.monotonic() - self._plan_said_s > PLAN_PERIOD_S:
+            self._publish_plan()
         self._ticks.add(time.monotonic_ns() - begin_ns)
         self._pacer.wait(1.0 / self.options.rate_hz)
 
@@ -253,18 +269,16 @@ class ExecutorNode(ManagedNode):
             self.problems.tell("speed", self._supervisor.set_speed(message.data, now_ns))
 
     def _take_joints(self, now_ns: int) -> None:
-        message = self._joints.take()
-        if message is None:
-            return
-        try:
-            sample = joint_state_to_sample(message, self._robot.names)
-            reason = self._supervisor.feedback(sample.stamp_ns, sample.positions)
-            if not reason:
-                self._notice_jump(sample, now_ns)
-        except RobotError as problem:
-            reason = str(problem)
-            self._executor.feedback(0, {})
-        self.problems.tell(self._robot.joint_states_topic, reason)
+        for heard in self._joints.take():
+            reason, sample = heard.problem, heard.sample
+            self._executor.heard(heard.topic, heard.stamp_ns)
+            if reason:
+                self._executor.feedback(0, {})
+            elif sample is not None:
+                reason = self._supervisor.feedback(sample.stamp_ns, sample.positions)
+                if not reason:
+                    self._notice_jump(sample, now_ns)
+            self.problems.tell(heard.topic, reason)
 
     def _notice_jump(self, sample: JointSample, now_ns: int) -> None:
         """Forgets the plan where the arms are suddenly elsewhere, as after a simulator's reset: it leads from there."""
@@ -315,6 +329,7 @@ class ExecutorNode(ManagedNode):
         is_on = self._executor.state is not ExecutorState.INACTIVE and not self.options.shadow
         plan = self._executor.plan if is_on else None
         is_out = plan is not None and len(plan.actions) >= 2
+        self._plan_said_s = time.monotonic()
         if is_out or self._plan_is_out:
             self._plan.publish(chunk_to_message(plan) if is_out else JointTrajectory())
         self._plan_is_out = is_out
@@ -340,6 +355,7 @@ class ExecutorNode(ManagedNode):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the node as a process."""
+    use_little_memory()
     return run_node(ExecutorNode, arguments)
 
 

@@ -56,9 +56,9 @@ def stage_status(pacer: Pacer, stages: Mapping[str, LatencyWindow]) -> Status:
     return Status(WARN if too_slow else OK, text, values)
 
 
-def memory_mb() -> float:
-    """Returns the resident memory of this process, [MiB]; 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
+def resident_mb(process: int | str = "self") -> float:
+    """Returns the resident memory of a process, this one by default, [MiB]; 0 where the system does not tell."""
+    statm = Path(f"/proc/{process}/statm")
     if not statm.exists():
         return 0.0
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -42,7 +42,7 @@ class FastPart:
         Args:
             hears_contexts: subscribe to them; False where System 2 hands them over in this process.
         """
-        self._node, self._policy, self._config = node, policy, config
+        self._node, self._policy, self._config, self._names = node, policy, config, robot.names
         self.stages = Stages()
         self.contexts: Mailbox[Context] = Mailbox()
         """Contexts of this process."""
@@ -136,12 +136,18 @@ class FastPart:
         if message is None:
             return
         try:
-            self._plan = message_to_chunk(message) if message.points else None
+            self._plan = self._checked(message_to_chunk(message)) if message.points else None
         except RobotError as problem:
             self._plan = None
             self._node.problems.tell("plan", str(problem))
             return
         self._node.problems.tell("plan", "")
+
+    def _checked(self, plan: ActionChunk) -> ActionChunk:
+        """Raises RobotError for a plan of another robot: no policy can go on from it."""
+        if set(plan.names) != set(self._names):
+            raise RobotError(f"A plan of {', '.join(plan.names)}; the robot's joints are {', '.join(self._names)}.")
+        return plan
 
     def _act(self, now_ns: int) -> str:
         assembly = self._observer.observe(now_ns)

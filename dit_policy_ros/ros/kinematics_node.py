@@ -14,7 +14,8 @@ from dit_policy_ros.errors import RobotError
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
-from dit_policy_ros.ros.conversions.joints import JointSample, joint_state_to_sample, sample_to_joint_state
+from dit_policy_ros.ros.conversions.joints import JointSample, sample_to_joint_state
+from dit_policy_ros.ros.joint_inbox import JointInbox
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.parameters import parameter
 from dit_policy_ros.ros.process import run_node
@@ -22,6 +23,7 @@ from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.mailbox import Mailbox
 
 IDLE_S = 0.002
+JOINTS_KEPT = 16
 NS_PER_MS = 1_000_000
 
 
@@ -47,13 +49,12 @@ class KinematicsNode(ManagedNode):
 
         self._robot = load_robot(self.options.robot)
         self._poses = PoseChunks(self._robot)
-        self._joints: Mailbox[JointState] = Mailbox()
         self._chunks: Mailbox[JointTrajectory] = Mailbox()
         self._plans: Mailbox[JointTrajectory] = Mailbox()
         self._pose_states = self.publish_on(JointState, "pose_states", qos.COMMAND)
         self._pose_plan = self.publish_on(JointTrajectory, "pose_plan", qos.COMMAND)
         self._joint_chunk = self.publish_on(JointTrajectory, "chunk", qos.COMMAND)
-        self.listen_to(JointState, self._robot.joint_states_topic, self._joints.put, qos.NEWEST)
+        self._joints = JointInbox(self, self._robot, JOINTS_KEPT)
         self.listen_to(JointTrajectory, "pose_chunk", self._chunks.put, qos.COMMAND)
         self.listen_to(JointTrajectory, "plan", self._plans.put, qos.COMMAND)
 
@@ -61,7 +62,8 @@ class KinematicsNode(ManagedNode):
         """Starts translating."""
         self._measured: Mapping[str, float] = {}
         self._solving = LatencyWindow()
-        for box in (self._joints, self._chunks, self._plans):
+        self._joints.clear()
+        for box in (self._chunks, self._plans):
             box.take()
         self.start_worker("kinematics", self._work)
 
@@ -71,8 +73,9 @@ class KinematicsNode(ManagedNode):
         return {} if p50 is None else {"solve p50_ms": p50 / NS_PER_MS, "solve p95_ms": p95 / NS_PER_MS}
 
     def _work(self) -> None:
+        for heard in self._joints.take():
+            self.problems.tell(heard.topic, heard.problem or self._translate_joints(heard.sample))
         for box, translate, source in (
-            (self._joints, self._translate_joints, self._robot.joint_states_topic),
             (self._plans, self._translate_plan, "plan"),
             (self._chunks, self._translate_chunk, "pose_chunk"),
         ):
@@ -86,14 +89,17 @@ class KinematicsNode(ManagedNode):
                 self.problems.tell(source, str(problem))
         time.sleep(IDLE_S)
 
-    def _translate_joints(self, message: JointState) -> None:
-        sample = joint_state_to_sample(message, self._robot.names)
+    def _translate_joints(self, sample: JointSample | None) -> str:
+        """Publishes where the hands are; returns '' or which joints are missing."""
+        if sample is None:
+            return ""
         missing = [name for name in self._robot.names if name not in sample.positions]
         if missing:
-            raise RobotError(f"The joint states lack {', '.join(missing)}.")
+            return f"The joint states lack {', '.join(missing)}."
         self._measured = sample.positions
         state = JointSample(sample.stamp_ns, self._poses.state(sample.positions))
         self._pose_states.publish(sample_to_joint_state(state))
+        return ""
 
     def _translate_plan(self, message: JointTrajectory) -> None:
         is_empty = not message.points

@@ -17,6 +17,7 @@ from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.ros.environment import local_environment
 from dit_policy_ros.ros.graph import NodeSpec
 from dit_policy_ros.ros.process import PARENT_VARIABLE
+from dit_policy_ros.ros.shared_memory import sweep
 from dit_policy_ros.ros.transitions import START_TIMEOUT_S, Transitions
 
 STOP_TIMEOUT_S = 15.0
@@ -148,6 +149,7 @@ class Launcher:
             said = process.stop()
             if said:
                 self._tell(said)
+        sweep()
         if self._transitions is not None:
             self._transitions.close()
             self._transitions = None
@@ -182,6 +184,7 @@ class Launcher:
                     self._bury(name, process)
 
     def _bury(self, name: str, process: NodeProcess) -> None:
+        sweep()
         died = f"{name} ended with code {process.process.returncode}: {process.last_error()} (log: {process.log})"
         self._respawns[name] = self._respawns.get(name, 0) + 1
         if not process.spec.respawn or self._respawns[name] > self._respawn_limit:

@@ -8,15 +8,14 @@ from collections import deque
 from functools import partial
 
 import numpy as np
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CompressedImage, Image
 
-from dit_policy_ros.actions.joint_merge import JointMerge
-from dit_policy_ros.errors import PolicyError, RobotError, one_of
+from dit_policy_ros.errors import PolicyError, one_of
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.images import message_to_rgb
-from dit_policy_ros.ros.conversions.joints import JointSample, joint_state_to_sample
 from dit_policy_ros.ros.conversions.stamps import time_to_ns
+from dit_policy_ros.ros.joint_inbox import JointInbox
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.runtime.stages import Stages
 from dit_policy_ros.runtime.synchroniser import Assembly, History, Synchroniser
@@ -53,26 +52,20 @@ class Observer:
         # With older frames, none that arrives between two observations may be lost.
         depth = 16 if history is not None and history.frames > 1 else 1
         self._images: dict[str, deque[Image | CompressedImage]] = {camera: deque(maxlen=depth) for camera in cameras}
-        self._joints: deque[tuple[int, JointState]] = deque(maxlen=256)
-        """(place of the topic in the robot description, message)."""
-        self._merge = JointMerge(robot.names)
-        self._newest_joints_ns = 0
         for camera in cameras:
             if camera not in robot.cameras:
                 raise PolicyError(f"{one_of('Camera', camera, robot.cameras)} The policy needs it; see the robot YAML.")
             topic, compressed = robot.cameras[camera].topic, robot.cameras[camera].transport == "compressed"
             kind, topic = (CompressedImage, f"{topic}/compressed") if compressed else (Image, topic)
             node.listen_to(kind, topic, partial(self._store_image, camera), qos.NEWEST)
-        for rank, topic in enumerate(robot.states_topics):
-            node.listen_to(JointState, topic, partial(self._store_joints, rank), qos.SENSOR)
+        self._joints = JointInbox(node, robot, length=256)
 
     def clear(self) -> None:
         """Forgets everything that arrived."""
         with self._arrived:
             for images in self._images.values():
                 images.clear()
-            self._joints.clear()
-        self._merge.clear()
+        self._joints.clear()
         self._synchroniser.clear()
 
     def wait(self, timeout_s: float) -> None:
@@ -116,37 +109,15 @@ class Observer:
             if camera == self.cameras[0]:
                 self._arrived.notify_all()
 
-    def _store_joints(self, rank: int, message: JointState) -> None:
-        with self._arrived:
-            self._joints.append((rank, message))
-
     def _take(self) -> None:
         with self._arrived:
             images = [(camera, image) for camera, waiting in self._images.items() for image in waiting]
             for waiting in self._images.values():
                 waiting.clear()
-            joints, self._joints = self._joints, deque(maxlen=self._joints.maxlen)
         for camera, image in images:
             self._synchroniser.add_image(camera, time_to_ns(image.header.stamp), partial(self._decode, image))
-        for rank, message in joints:
-            topic = self._robot.states_topics[rank]
-            try:
-                reason = self._add_joints(rank, joint_state_to_sample(message, self._robot.names))
-            except RobotError as problem:
-                reason = str(problem)
-            self._node.problems.tell(topic, reason)
-
-    def _add_joints(self, rank: int, sample: JointSample) -> str:
-        """Hands joints on at once where one topic has them all, else as soon as all topics have told theirs."""
-        if len(self._robot.states_topics) == 1:
-            return self._synchroniser.add_joints(sample.stamp_ns, sample.positions)
-        if sample.stamp_ns < self._newest_joints_ns - self._synchroniser.joints.jump_ns:
-            self._merge.clear()  # Time jumped back.
-            self._newest_joints_ns = 0
-        self._newest_joints_ns = max(self._newest_joints_ns, sample.stamp_ns)
-        values = np.array([list(sample.positions.values())])
-        merged = self._merge.add(rank, sample.stamp_ns, tuple(sample.positions), values)
-        if merged is None:
-            return ""
-        stamp_ns, rows = merged
-        return self._synchroniser.add_joints(stamp_ns, dict(zip(self._robot.names, rows[0].tolist(), strict=True)))
+        for heard in self._joints.take():
+            reason, sample = heard.problem, heard.sample
+            if sample is not None:
+                reason = self._synchroniser.add_joints(sample.stamp_ns, sample.positions)
+            self._node.problems.tell(heard.topic, reason)

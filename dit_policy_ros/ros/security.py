@@ -67,7 +67,7 @@ def _executor(robot: RobotSpec) -> Access:
             "~/interventions",
             *(f"~/preview_{arm}" for arm in posed),
         ),
-        subscribe=("chunk", *robot.states_topics, "e_stop", "enable", "speed"),
+        subscribe=("chunk", *robot.states_topics, *robot.pose_topics.values(), "e_stop", "enable", "speed"),
         reply=(*services, *(f"~/switch_{arm}" for arm in arms)),
         call=actions,
     )
@@ -96,12 +96,13 @@ def _both(robot: RobotSpec) -> Access:
 
 def _translator(robot: RobotSpec) -> Access:
     return Access(
-        publish=("chunk", "pose_states", "pose_plan"), subscribe=(robot.joint_states_topic, "pose_chunk", "plan")
+        publish=("chunk", "pose_states", "pose_plan"),
+        subscribe=(*robot.states_topics, *robot.pose_topics.values(), "pose_chunk", "plan"),
     )
 
 
 def _simulator(robot: RobotSpec) -> Access:
-    said = ("/clock", robot.joint_states_topic, robot.instruction_topic, "~/episode", *_images(robot))
+    said = ("/clock", *robot.joints_by_topic(), robot.instruction_topic, "~/episode", *_images(robot))
     heard = tuple(controller.topic for controller in robot.controllers if message_type_of(controller))
     return Access(publish=said, subscribe=heard, reply=("~/reset",))
 

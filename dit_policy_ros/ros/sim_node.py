@@ -81,7 +81,10 @@ class SimNode(ManagedNode):
         self._resets: deque[_Reset] = deque()
         self._accepted = self._rejected = 0
         self._clock_publisher = self.publish_on(Clock, "/clock", qos.NEWEST)
-        self._joint_states = self.publish_on(JointState, self._robot.joint_states_topic, qos.COMMAND)
+        self._joint_states = [
+            (names, self.publish_on(JointState, topic, qos.COMMAND))
+            for topic, names in self._robot.joints_by_topic().items()
+        ]
         self._instruction = self.publish_on(String, self._robot.instruction_topic, qos.LATCHED)
         self._episode = self.publish_on(String, "~/episode", qos.LATCHED)
         self._raw, self._compressed = {}, {}
@@ -163,8 +166,12 @@ class SimNode(ManagedNode):
         now_ns = body.now_ns()
         self._clock_publisher.publish(Clock(clock=ns_to_time(now_ns)))
         observation = body.observe()
-        sample = JointSample(now_ns, observation.positions, observation.velocities)
-        self._joint_states.publish(sample_to_joint_state(sample))
+        for names, publisher in self._joint_states:
+            positions, velocities = (
+                {name: values[name] for name in names if name in values}
+                for values in (observation.positions, observation.velocities)
+            )
+            publisher.publish(sample_to_joint_state(JointSample(now_ns, positions, velocities)))
         if body.steps % self._image_steps == 0:
             self._publish_images(now_ns)
 

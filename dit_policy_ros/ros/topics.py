@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64, String
@@ -38,7 +39,8 @@ def recorded_topics(robot: RobotSpec) -> tuple[Topic, ...]:
     ]
     return (
         Topic("/clock", Clock),
-        Topic(robot.joint_states_topic, JointState),
+        *(Topic(topic, JointState) for topic in robot.states_topics),
+        *(Topic(topic, PoseStamped) for topic in robot.pose_topics.values()),
         *cameras,
         *(Topic(controller.topic, kind) for controller in robot.controllers if (kind := message_type_of(controller))),
         Topic(robot.instruction_topic, String, is_latched=True),

@@ -110,6 +110,10 @@ class Executor:
         """Takes measured joint positions; returns '' or why they are unusable; then the next tick stops."""
         return self._feedback.add(stamp_ns, positions)
 
+    def heard(self, topic: str, stamp_ns: int) -> None:
+        """Notes a joint state of one of several topics; each is watched on its own."""
+        self._feedback.heard(topic, stamp_ns)
+
     def accept(self, chunk: ActionChunk, now_ns: int) -> str:
         """Takes a chunk to be spliced in at the next tick; returns '' or the reason of its refusal."""
         reason = self._reject(chunk, now_ns)

@@ -12,6 +12,7 @@ class Veto(Enum):
 
     E_STOP = "e-stop"
     COMMANDER = "another commander"
+    CONTROLLER = "controller silent"
     DISABLED = "disabled"
     DEAD_MAN = "dead man's switch"
     SPEED = "speed zero"
@@ -50,7 +51,7 @@ class Permission:
         """Forgets all but the e-stop and the speed, as at an activation."""
         self._enabled = True
         self._yes_ns: int | None = None
-        self._commander = self._pause = ""
+        self._commander = self._controller = self._pause = ""
         self._stop = "" if self.autostart else "call start"
 
     def inherit(self, before: Permission) -> None:
@@ -85,6 +86,10 @@ class Permission:
             self.pause(f"{text} appeared; remove it and call start")
         self._commander = text
 
+    def controllers(self, silent: str) -> None:
+        """Tells which controller does not say that it is there, '' for none."""
+        self._controller = silent
+
     def pause(self, reason: str) -> None:
         """Holds until ``start``."""
         self._pause = reason
@@ -110,6 +115,7 @@ class Permission:
         found = {
             Veto.E_STOP: self._e_stop and f"by {self._e_stop}; release it, then call reset and start",
             Veto.COMMANDER: self._commander,
+            Veto.CONTROLLER: self._controller,
             Veto.DISABLED: "" if self._enabled else "publish true on enable",
             Veto.DEAD_MAN: self._dead_man(),
             Veto.SPEED: "" if self.speed > 0.0 else "publish more than 0 on speed",

@@ -175,7 +175,8 @@ class Synchroniser:
     def _reject_joints(self, stamp_ns: int | None, now_ns: int) -> str:
         newest_ns = self.joints.newest_ns
         if newest_ns is None or stamp_ns is None:
-            missing = self.spec.joint_states_topic if newest_ns is None else f"image of camera {self.reference}"
+            topics = " and ".join(self.spec.states_topics)
+            missing = topics if newest_ns is None else f"image of camera {self.reference}"
             return f"no data: nothing valid on {missing} yet"
         age_s = seconds(now_ns - newest_ns)
         if age_s < -MAX_FUTURE_S:

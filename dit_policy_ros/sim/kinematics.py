@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -78,10 +80,28 @@ def load_model(model: str) -> mujoco.MjModel:
     """
     path = Path(model)
     if model.startswith(_GYM_ALOHA):
-        from gym_aloha.constants import ASSETS_DIR
-
-        path = Path(ASSETS_DIR) / model.removeprefix(_GYM_ALOHA)
+        path = _gym_aloha() / "assets" / model.removeprefix(_GYM_ALOHA)
     try:
-        return mujoco.MjModel.from_xml_path(str(path))
+        return mujoco.MjSpec.from_file(str(path)).compile()
     except (ValueError, OSError) as problem:
         raise RobotError(f"The robot's model {model} cannot be loaded: {' '.join(str(problem).split())}.") from problem
+    finally:
+        _forget_loading()
+
+
+def _gym_aloha() -> Path:
+    """Returns the folder of the package without importing it: only its files are wanted, and it imports a gym."""
+    found = importlib.util.find_spec("gym_aloha")
+    if found is None or found.origin is None:
+        raise RobotError("The robot's model is part of gym-aloha; pip install 'dit_policy_ros[sim]'.")
+    return Path(found.origin).parent
+
+
+def _forget_loading() -> None:
+    """Gives back what loading leaves behind: MuJoCo keeps every mesh it read, and glibc the memory that was freed."""
+    # Not every release of MuJoCo that is allowed here has a cache, nor every C library this call.
+    if hasattr(mujoco, "mj_clearCache"):
+        mujoco.mj_clearCache(mujoco.mj_getCache())
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dit_policy_ros.robot import load_robot
+from dit_policy_ros.ros.faults.clock_line import ClockLine
 from dit_policy_ros.ros.faults.judge import Heard, judge
 
 ROBOT = load_robot("aloha")
@@ -93,6 +94,16 @@ def test_a_jump_between_two_commands_is_seen_in_the_reference():
     assert any("reference moved" in violation for violation in judge(ROBOT, heard).violations)
 
 
+def test_of_a_misled_controller_every_message_is_judged_but_not_its_reference():
+    heard = pair(10_000 * MS) + [replace(m, positions=m.positions + 0.8) for m in pair(10_200 * MS)]
+    topics = [controller.topic for controller in ROBOT.controllers]
+    violations = judge(ROBOT, heard, misled=topics[0]).violations
+    assert any("right_arm_controller's reference" in violation for violation in violations)
+    assert not any("left_arm_controller's reference" in violation for violation in violations)
+    wrong = judge(ROBOT, spoilt(with_position(np.nan)), misled=topics[0]).violations
+    assert any("not finite" in violation for violation in wrong)
+
+
 def test_half_a_command_is_found():
     heard = right() + pair(12_000 * MS)
     del heard[2]
@@ -118,3 +129,11 @@ def test_when_a_motion_only_slows_is_read_from_the_message():
     assert message.only_slows
     ramp = np.concatenate([np.linspace(0, 1, 12), np.linspace(1, 0, 8)])[:, None] * np.ones(7)
     assert replace(message, velocities=ramp).slows_from_ns == 10_000 * MS + int(message.offsets_ns[11])
+
+
+def test_the_clock_is_what_had_been_published_by_then():
+    line = ClockLine()
+    assert line.at(5) == 0
+    for said_ns, clock_ns in ((10, 100), (20, 200), (15, 150), (30, 50)):
+        line.add(said_ns, clock_ns)
+    assert [line.at(instant_ns) for instant_ns in (5, 10, 19, 20, 29, 30, 99)] == [100, 100, 100, 200, 200, 50, 50]

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import yaml
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.robot import load_robot
-from dit_policy_ros.ros.environment import local_environment
+from dit_policy_ros.ros.environment import PROFILE, PROFILE_VARIABLES, SMALL_PROFILE, local_environment
 from dit_policy_ros.ros.graph import EXECUTABLES, load_graph
 from dit_policy_ros.ros.topics import recorded_topics
 
@@ -120,13 +123,14 @@ def test_every_launch_file_compiles_and_describes_a_shipped_graph() -> None:
         assert f'describe("{file.name.partition(".")[0]}")' in file.read_text()
 
 
-def test_the_dds_profile_has_shared_memory_and_stays_on_this_machine() -> None:
+@pytest.mark.parametrize(("profile", "segment", "message"), [(PROFILE, 32, 8), (SMALL_PROFILE, 2, 1)])
+def test_the_dds_profiles_have_shared_memory_and_stay_on_this_machine(profile, segment, message) -> None:
     name = "{http://www.eprosima.com}"
-    root = ElementTree.parse(share_directory() / "config" / "dds" / "fastdds_shm.xml").getroot()
+    root = ElementTree.parse(share_directory() / "config" / "dds" / profile).getroot()
     transports = {node.findtext(f"{name}type"): node for node in root.iter(f"{name}transport_descriptor")}
     assert transports.keys() == {"SHM", "UDPv4"}
-    assert int(transports["SHM"].findtext(f"{name}segment_size")) == 32 * 2**20
-    assert int(transports["SHM"].findtext(f"{name}maxMessageSize")) == 8 * 2**20
+    assert int(transports["SHM"].findtext(f"{name}segment_size")) == segment * 2**20
+    assert int(transports["SHM"].findtext(f"{name}maxMessageSize")) == message * 2**20
     assert [address.text for address in transports["UDPv4"].iter(f"{name}address")] == ["127.0.0.1"]
     assert root.find(f".//{name}participant").get("is_default_profile") == "true"
 
@@ -167,3 +171,22 @@ def test_the_rviz_configuration_shows_the_robots_cameras() -> None:
     displays = yaml.safe_load(text)["Visualization Manager"]["Displays"]
     cameras = load_robot("aloha").cameras.values()
     assert {display["Topic"]["Value"] for display in displays} == {camera.topic for camera in cameras}
+
+
+@pytest.mark.parametrize(
+    ("set_before", "variable", "value"),
+    [
+        (local_environment({"ROS_DISTRO": "kilted"}), "FASTDDS_DEFAULT_PROFILES_FILE", SMALL_PROFILE),
+        (local_environment({"ROS_DISTRO": "jazzy"}), "FASTRTPS_DEFAULT_PROFILES_FILE", SMALL_PROFILE),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine/own.xml"}, "FASTDDS_DEFAULT_PROFILES_FILE", "own.xml"),
+        ({}, "FASTDDS_DEFAULT_PROFILES_FILE", ""),
+        ({}, "MUJOCO_GL", "disable"),
+        ({"MUJOCO_GL": "egl"}, "MUJOCO_GL", "egl"),
+    ],
+)
+def test_a_lean_process_takes_the_small_profile_and_no_renderer_unless_told_otherwise(set_before, variable, value):
+    code = "import os; from dit_policy_ros.ros.lean import use_little_memory; use_little_memory(); "
+    code += f"print(os.path.basename(os.environ.get('{variable}', '')))"
+    clean = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", *PROFILE_VARIABLES)}
+    run = subprocess.run([sys.executable, "-c", code], env={**clean, **set_before}, capture_output=True, text=True)
+    assert (run.stdout.strip(), run.stderr) == (value, "")

@@ -195,6 +195,20 @@ def test_the_committed_prefix_is_the_executors_plan(stage: Stage) -> None:
         wait_until(lambda: fast.policy.committed[-1] is None, "a chunk without prefix after an empty plan")
 
 
+def test_a_plan_of_other_joints_is_told_and_planned_without(stage: Stage) -> None:
+    fast = Fast(stage, commit_max_steps=4, execution_horizon_s=0.2)
+    plans = stage.speak(JointTrajectory, "/plan")
+    wrong = swing(stage.now_ns())
+    wrong.joint_names[0] = "nobody"
+    plans.publish(wrong)
+    with Repeat(fast.sensors.sense):
+        fast.think(5)
+        wait_until(lambda: "nobody" in fast.node.problems.present.get("plan", ""), "the plan to be refused")
+        count = len(fast.policy.committed)
+        wait_until(lambda: len(fast.policy.committed) > count + 1, "planning to go on")
+    assert fast.policy.committed[-1] is None
+
+
 def test_the_thread_limit_and_the_camera_names_reach_and_bind_the_policy(stage: Stage) -> None:
     policy = PickyPolicy()
     stage.activate(VlmNode, "vlm_node", {"torch_threads": 3}, load=policy.load)

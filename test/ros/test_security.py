@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -98,3 +101,16 @@ def test_a_real_node_needs_nothing_that_the_policy_denies(stage: Stage, name: st
     ]
     for needed, allowed in zip(found, (access.publish, access.subscribe, access.reply), strict=True):
         assert needed - set(allowed) == set()
+
+
+@pytest.mark.parametrize("files", [(), ("identity_ca.cert.pem", "cert.pem", "key.pem", "permissions_ca.cert.pem")])
+def test_enforced_security_is_never_left_out(files: tuple[str, ...], tmp_path) -> None:
+    """A keystore that is empty or worth nothing, and a middleware without its plugins, keep a node from starting."""
+    (tmp_path / "enclaves").mkdir()
+    for name in (*files, "governance.p7s", "permissions.p7s"):
+        (tmp_path / "enclaves" / name).touch()
+    secure = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce", "ROS_SECURITY_KEYSTORE": str(tmp_path)}
+    command = [sys.executable, "-m", "dit_policy_ros.ros.executor_node"]
+    run = subprocess.run(command, env={**os.environ, **secure}, capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0
+    assert "security" in run.stderr.lower()

@@ -1,3 +1,5 @@
+"""States, their transitions, and what forbids motion."""
+
 from __future__ import annotations
 
 import math
@@ -7,74 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plant import PERIOD, SPEC, START, Plant, moving, speeds, wave
 
-from dit_policy_ros.actions.pacing import repaced, slowed
-from dit_policy_ros.robot import load_robot
-from dit_policy_ros.runtime.executor import Executor, ExecutorState
-from dit_policy_ros.runtime.homing import Homing
+from dit_policy_ros.runtime.executor import ExecutorState
 from dit_policy_ros.runtime.permission import Permission, Veto
-from dit_policy_ros.runtime.supervisor import TRANSITIONS, State, Supervisor
-from dit_policy_ros.types import ActionChunk, Trajectory
+from dit_policy_ros.runtime.supervisor import TRANSITIONS, State
 
-SPEC = load_robot("aloha")
-MS = 1_000_000
-PERIOD = 10 * MS
-STEP = 20 * MS
 RELEASE = "e-stop: by topic; release it, then call reset and start"
-START = np.where(["gripper" in name for name in SPEC.names], 0.5, 0.1)
-
-
-class Plant:
-    """A supervised executor whose arms follow exactly, stepped at 100 Hz."""
-
-    def __init__(self, shadow: bool = False, **permission) -> None:
-        self.now_ns = 10_000 * MS
-        self.permission = Permission(**{"autostart": True, **permission})
-        self.supervisor = Supervisor(SPEC, Executor(SPEC), self.permission, shadow)
-        self.positions = START.copy()
-        self.sent: list[tuple[Trajectory, ...]] = []
-        self.changes = []
-        self.supervisor.activate()
-
-    def run(self, seconds: float = 0.01, plan=None) -> None:
-        """Advances; ``plan`` makes a chunk from the time, five times a second."""
-        for k in range(max(1, round(seconds * 100))):
-            self.now_ns += PERIOD
-            if not self.supervisor.shadow:
-                here = self.supervisor.executor.reference(self.now_ns)
-                self.positions = self.positions if here is None else here
-            self.supervisor.feedback(self.now_ns, dict(zip(SPEC.names, self.positions.tolist(), strict=True)))
-            if plan is not None and k % 20 == 0:
-                self.refusal = self.supervisor.accept(plan(self.now_ns, self.positions), self.now_ns)
-            sent = self.supervisor.tick(self.now_ns, self.now_ns)
-            if sent:
-                self.sent.append(sent)
-            self.changes += self.supervisor.drain_changes()
-
-    @property
-    def state(self) -> State:
-        return self.supervisor.state
-
-    def reasons(self) -> list[str]:
-        return [f"{change.after.value}: {change.reason}" for change in self.changes]
-
-
-def wave(now_ns: int, positions: np.ndarray) -> ActionChunk:
-    """A second of slow motion from where the arms are."""
-    t = np.arange(50)[:, None] * STEP * 1e-9
-    return ActionChunk(SPEC.names, now_ns, STEP, positions + 0.2 * np.sin(t), now_ns, now_ns, 1)
-
-
-def moving(**options) -> Plant:
-    plant = Plant(**options)
-    plant.run(0.05)
-    plant.run(0.3, wave)
-    assert plant.state is State.MOVING
-    return plant
-
-
-def speeds(trajectory: Trajectory) -> np.ndarray:
-    return np.abs(trajectory.velocities).max(axis=1)
 
 
 def test_an_activated_supervisor_holds_and_moves_by_chunks():
@@ -216,87 +157,6 @@ def test_deactivation_returns_the_hold():
     assert plant.supervisor.start() == "inactive: activate the node first"
 
 
-def test_home_is_reached_within_the_limits_and_ends_in_a_pause():
-    plant = moving()
-    assert plant.supervisor.home() == ""
-    assert plant.supervisor.accept(wave(plant.now_ns, plant.positions), plant.now_ns).startswith("homing")
-    plant.run(12.0)
-    np.testing.assert_allclose(plant.positions, [SPEC.home[name] for name in SPEC.names], atol=1e-6)
-    assert plant.supervisor.reason == "paused: at home; call start"
-    for sent in plant.sent:
-        for trajectory in sent:
-            limits = [SPEC.velocity[SPEC.names.index(joint)] for joint in trajectory.names]
-            assert (np.abs(trajectory.velocities) <= np.array(limits) * (1 + 1e-6)).all()
-
-
-@pytest.mark.parametrize("interrupt", [lambda s: s.pause(), lambda s: s.permission.press("x")])
-def test_homing_can_be_interrupted(interrupt):
-    plant = Plant()
-    plant.run(0.05)
-    plant.supervisor.home()
-    plant.run(0.5)
-    assert plant.state is State.MOVING
-    interrupt(plant.supervisor)
-    plant.run(1.0)
-    before = plant.positions
-    plant.run(1.0)
-    np.testing.assert_array_equal(plant.positions, before)
-
-
-def test_homing_is_refused_with_a_reason():
-    plant = Plant()
-    plant.permission.press("topic")
-    plant.run()
-    assert plant.supervisor.home().startswith("e-stop")
-    nowhere = replace(SPEC, home={})
-    homeless = Supervisor(nowhere, Executor(nowhere), Permission(True))
-    homeless.activate()
-    assert "has no home" in homeless.home()
-
-
-def test_homing_peaks_at_its_share_of_the_limits():
-    goal = np.array([SPEC.home[name] for name in SPEC.names])
-    homing = Homing(START, goal, SPEC.velocity, SPEC.acceleration)
-    actions = []
-    for k in range(round(homing.duration_s / 0.02) + 2):
-        actions.append(homing.chunk(SPEC.names, k * STEP, 0, 1.0).actions[0])
-    velocity = np.diff(np.array(actions), axis=0) / 0.02
-    acceleration = np.diff(velocity, axis=0) / 0.02
-    share = max((np.abs(velocity) / SPEC.velocity).max() / 0.3, (np.abs(acceleration) / SPEC.acceleration).max() / 0.5)
-    assert share == pytest.approx(1.0, abs=0.03)
-    np.testing.assert_allclose(actions[-1], goal)
-
-
-def test_one_arm_can_be_switched_off_and_on():
-    plant = moving()
-    assert plant.supervisor.switch_arm("left", False) == ""
-    plant.run(1.0, wave)
-    assert plant.state is State.MOVING
-    assert plant.supervisor.mutes(SPEC.controllers[0].joints)
-    assert not plant.supervisor.mutes(SPEC.controllers[1].joints)
-    left = plant.sent[-1][0]
-    assert np.ptp(left.positions, axis=0).max() < 1e-9
-    assert np.ptp(plant.sent[-1][1].positions, axis=0).max() > 0.01
-    plant.supervisor.switch_arm("right", False)
-    plant.run(1.0, wave)
-    assert plant.supervisor.reason.startswith("no arm")
-    plant.supervisor.switch_arm("left", True)
-    plant.supervisor.switch_arm("right", True)
-    plant.run(0.05)
-    plant.run(0.5, wave)
-    assert plant.state is State.MOVING
-    assert "has no arm 'third'" in plant.supervisor.switch_arm("third", True)
-
-
-def test_an_arm_that_is_off_needs_no_joint_states():
-    plant = Plant()
-    plant.supervisor.switch_arm("left", False)
-    plant.run(0.05)
-    right = {name: 0.1 for name in SPEC.names if name.startswith("right")}
-    plant.now_ns += PERIOD
-    assert plant.supervisor.feedback(plant.now_ns, right) == ""
-
-
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e12, 8.0])
 def test_a_joint_that_is_said_to_be_absurdly_far_away_stops_the_arms(value):
     plant = moving()
@@ -306,46 +166,6 @@ def test_a_joint_that_is_said_to_be_absurdly_far_away_stops_the_arms(value):
     assert len(sent) == 2
     assert plant.state is State.STOPPING
     assert plant.supervisor.reason.startswith("joint states invalid")
-
-
-def test_a_controller_of_both_arms_cannot_be_split():
-    joined = replace(SPEC, controllers=(replace(SPEC.controllers[0], joints=SPEC.names),))
-    supervisor = Supervisor(joined, Executor(joined), Permission(True))
-    supervisor.activate()
-    assert "moves both arms" in supervisor.switch_arm("left", False)
-
-
-def test_speed_scales_the_motion_live():
-    plant = moving()
-    fast = plant.supervisor.executor
-    before = fast.reference(plant.now_ns + 200 * MS) - fast.reference(plant.now_ns + 100 * MS)
-    assert plant.supervisor.set_speed(0.25, plant.now_ns) == ""
-    plant.run()
-    after = fast.reference(plant.now_ns + 200 * MS) - fast.reference(plant.now_ns + 100 * MS)
-    np.testing.assert_allclose(after, before * 0.25, rtol=0.2, atol=1e-3)
-    assert "must be 0..1" in plant.supervisor.set_speed(1.5, 0)
-    assert "must be 0..1" in plant.supervisor.set_speed(math.nan, 0)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.floats(0.02, 1.0), st.integers(2, 64), st.integers(0, 64))
-def test_a_slowed_chunk_stays_on_the_path_and_in_its_time(speed, count, committed):
-    actions = np.arange(count, dtype=float)[:, None] * np.ones(len(SPEC.names))
-    chunk = ActionChunk(SPEC.names, 1000, STEP, actions, committed=min(committed, count))
-    slow = slowed(chunk, speed)
-    begin = chunk.start_ns + max(0, min(chunk.committed - 1, count - 1)) * STEP if speed < 1.0 else chunk.start_ns
-    assert slow.start_ns == begin
-    expected = (slow.times_ns - begin) * speed / STEP + (begin - chunk.start_ns) / STEP
-    np.testing.assert_allclose(slow.actions[:, 0], expected, atol=1e-4)
-    assert slow.end_ns <= chunk.end_ns + 2 * slow.step_ns
-
-
-def test_a_repaced_chunk_begins_after_now_where_it_was():
-    chunk = wave(0, START)
-    rest = repaced(chunk, 110 * MS, 0.5)
-    assert (rest.start_ns, rest.step_ns) == (120 * MS, 2 * STEP)
-    np.testing.assert_array_equal(rest.actions, chunk.actions[6:])
-    assert repaced(chunk, chunk.end_ns, 0.5) is None
 
 
 def test_in_shadow_every_chunk_starts_at_the_measured_state():

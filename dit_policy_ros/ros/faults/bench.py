@@ -12,10 +12,16 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dit_policy_ros.ros import qos
+from dit_policy_ros.ros.executor_report import resident_mb
+from dit_policy_ros.ros.faults.catalogue import FAULTS
 from dit_policy_ros.ros.faults.judge import judge
 from dit_policy_ros.ros.faults.stand import Stand, check_motion
+from dit_policy_ros.ros.faults.suite import run_instant
 
 LIBRARIES = ("libtorch", "cv2")
+NODES = ("sim_node", "executor_node", "vlm_node", "dit_node")
+PROBES = ("/joint_states dropped", "/chunk dropped", "/context dropped", "enable withdrawn")
+"""What is taken away, in turn."""
 WINDOW_S = 60.0
 """A soak judges what was commanded in pieces of this length."""
 
@@ -43,19 +49,23 @@ class Soak:
     """A long run in pieces."""
 
     seconds: float
-    memory_mb: tuple[float, ...]
-    """Of the executor's process, at the end of each piece."""
+    memory_mb: dict[str, list[float]]
+    """Node to the resident memory of its process at the end of each piece."""
     publishers: tuple[int, ...]
     """On the command topics, at the end of each piece; one per controller."""
     unsafe: int
     stops: int
     """Times the arms stopped though nothing was wrong."""
     messages: int
+    watchdogs: int
+    """Times an input was taken away, once after each piece."""
+    missed: int
+    """Of these, after which the arms did not slow down in time or did not move again."""
 
     @property
-    def growth_mb(self) -> float:
-        """Memory at the end less memory after a fifth of the run."""
-        return self.memory_mb[-1] - self.memory_mb[len(self.memory_mb) // 5]
+    def growth_mb(self) -> dict[str, float]:
+        """Node to its memory at the end less that after a fifth of the run."""
+        return {node: round(values[-1] - values[len(values) // 5], 2) for node, values in self.memory_mb.items()}
 
 
 class _Diagnostics:
@@ -78,9 +88,9 @@ class _Diagnostics:
             return float(self.values.get(part, {}).get(key, 0.0))
 
 
-def bench_executor(directory: Path, domain_id: int, rate_hz: float, seconds: float) -> ExecutorBench:
+def bench_executor(directory: Path, domain_id: int, rate_hz: float, seconds: float, priority: int = 0) -> ExecutorBench:
     """Runs the whole graph, a scripted policy included, and reads what the executor says of itself."""
-    with Stand(directory, domain_id, seed=0, rate_hz=rate_hz) as stand:
+    with Stand(directory, domain_id, seed=0, rate_hz=rate_hz, priority=priority) as stand:
         diagnostics = _Diagnostics(stand)
         check_motion(stand)
         time.sleep(seconds)
@@ -101,32 +111,44 @@ def bench_executor(directory: Path, domain_id: int, rate_hz: float, seconds: flo
         )
 
 
-def soak(directory: Path, domain_id: int, seconds: float, factor: float, tell: Callable[[str], None]) -> Soak:
-    """Runs the graph for long and judges it piece by piece.
+def soak(directory: Path, domain_id: int, seconds: float, factor: float, tell: Callable[[Soak], None]) -> Soak:
+    """Runs the graph for long and judges it piece by piece; after each, one watchdog is put to the test.
 
     Args:
-        seconds: of the simulated clock.
+        seconds: of the simulated clock, without those of the watchdogs' tests.
         factor: how much faster than real that clock runs.
+        tell: gets what there is after each piece.
     """
-    memory, publishers, unsafe, stops, messages = [], [], 0, 0, 0
+    so_far = Soak(0.0, {node: [] for node in NODES}, (), 0, 0, 0, 0, 0)
     with Stand(directory, domain_id, seed=0, real_time_factor=factor) as stand:
-        diagnostics = _Diagnostics(stand)
         check_motion(stand)
-        begin_ns = stand.clock_ns
-        while stand.clock_ns - begin_ns < seconds * 1e9:
-            stand.forget()
-            changes = stand.stops
-            piece_ns = min(WINDOW_S, seconds) * 1e9
-            end_ns = stand.clock_ns + piece_ns
-            stand.wait(lambda end_ns=end_ns: stand.clock_ns >= end_ns, 10.0 * WINDOW_S)
-            heard = stand.heard()
-            unsafe += bool(judge(stand.robot, heard).violations)
-            stops += stand.stops - changes
-            messages += len(heard)
-            memory.append(diagnostics.get("/executor_node", "memory_mb"))
-            publishers.append(sum(stand.node.count_publishers(c.topic) for c in stand.robot.controllers))
-            tell(f"{(stand.clock_ns - begin_ns) * 1e-9:.0f} s: {memory[-1]:.1f} MiB, {stops} stops, {unsafe} unsafe")
-        return Soak((stand.clock_ns - begin_ns) * 1e-9, tuple(memory), tuple(publishers), unsafe, stops, messages)
+        while so_far.seconds < seconds:
+            so_far = _piece(stand, so_far, min(WINDOW_S, seconds))
+            tell(so_far)
+    return so_far
+
+
+def _piece(stand: Stand, before: Soak, length_s: float) -> Soak:
+    stand.forget()
+    begin_ns, stops = stand.clock_ns, stand.stops
+    end_ns = begin_ns + round(length_s * 1e9)
+    stand.wait(lambda: stand.clock_ns >= end_ns, 10.0 * WINDOW_S)
+    done_s, stops = (stand.clock_ns - begin_ns) * 1e-9, stand.stops - stops
+    heard = stand.heard()
+    memory = {node: [*values, resident_mb(stand.launcher.pid(node))] for node, values in before.memory_mb.items()}
+    publishers = sum(stand.node.count_publishers(controller.topic) for controller in stand.robot.controllers)
+    name = PROBES[before.watchdogs % len(PROBES)]
+    probe = run_instant(stand, name, FAULTS[name])
+    return Soak(
+        seconds=before.seconds + done_s,
+        memory_mb=memory,
+        publishers=(*before.publishers, publishers),
+        unsafe=before.unsafe + bool(judge(stand.robot, heard).violations),
+        stops=before.stops + stops,
+        messages=before.messages + len(heard),
+        watchdogs=before.watchdogs + 1,
+        missed=before.missed + (bool(probe.violations) or probe.recovered_s is None),
+    )
 
 
 def write_json(result: object, path: Path) -> None:

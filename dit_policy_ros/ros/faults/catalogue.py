@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import resource
@@ -17,13 +18,13 @@ from typing import Any
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Float64
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.stamps import ns_to_time, time_to_ns
-from dit_policy_ros.ros.faults.stand import INTRUDER, Stand
-from dit_policy_ros.ros.faults.tampering import KINDS, VALUE_KINDS, Tamperer
+from dit_policy_ros.ros.faults.stand import INTRUDER, PLAN, Stand
+from dit_policy_ros.ros.faults.tampering import CHUNK_KINDS, KINDS, VALUE_KINDS, Tamperer
 from dit_policy_ros.types import nanoseconds
 
 CHUNK_S = 0.9
@@ -47,6 +48,8 @@ class Fault:
     lasts_s: float = 1.5
     records: bool = False
     """Needs a recorder."""
+    misleads: str = ""
+    """Topic of a controller that gets commands nobody gave: where it goes is not known from what was published."""
 
 
 def _kill(stand: Stand, node: str) -> None:
@@ -87,6 +90,22 @@ def _release(stand: Stand, made: Any) -> None:
     stand.e_stop.publish(Bool(data=False))
     stand.wait(lambda: not stand.call("reset"), 10.0)
     stand.call("start")
+
+
+def _withdraw(stand: Stand) -> None:
+    stand.enable.publish(Bool(data=False))
+
+
+def _enable(stand: Stand, made: Any) -> None:
+    stand.enable.publish(Bool(data=True))
+
+
+def _pace(stand: Stand, speed: float) -> None:
+    stand.speed.publish(Float64(data=speed))
+
+
+def _full_speed(stand: Stand, made: Any) -> None:
+    _pace(stand, 1.0)
 
 
 def _press_service(stand: Stand) -> None:
@@ -155,12 +174,13 @@ def _streams() -> dict[str, Fault]:
         "/joint_states": (JointState, JOINTS_S, 0.02, 1.5),
         "/context": (CompressedImage, CONTEXT_S, 0.4, 3.5),
         left: (JointTrajectory, None, 0.0, 1.0),
+        PLAN: (JointTrajectory, None, 0.0, 1.0),
     }
-    harmless = ("delayed", "duplicated", "reordered", "corrupted")
+    harmless = ("delayed", "duplicated", "reordered", "corrupted", "arbitrary")
     faults = {}
     for topic, (message_type, stops_s, period_s, lasts_s) in streams.items():
         for kind in KINDS:
-            if kind in VALUE_KINDS and message_type is CompressedImage:
+            if (kind in VALUE_KINDS and message_type is CompressedImage) or (kind in CHUNK_KINDS and topic != "/chunk"):
                 continue
             # What is frozen is the first message after the fault began.
             late_s = None if stops_s is None else stops_s + (period_s if kind == "frozen" else 0.0)
@@ -169,6 +189,7 @@ def _streams() -> dict[str, Fault]:
                 partial(_restore, topic=topic),
                 None if kind in harmless or (topic, kind) == ("/chunk", "huge") else late_s,
                 lasts_s,
+                misleads=topic if (topic, kind) == (left, "corrupted") else "",
             )
     return faults
 
@@ -180,6 +201,10 @@ FAULTS: Mapping[str, Fault] = {
     "clock back by 1 s": Fault(partial(_shift_clock, by_s=-1.0), partial(_restore, topic="/clock")),
     "e-stop topic": Fault(_press, _release, 0.0),
     "e-stop service": Fault(_press_service, _release, 0.0),
+    "enable withdrawn": Fault(_withdraw, _enable, 0.0),
+    "speed zero": Fault(partial(_pace, speed=0.0), _full_speed, 0.0),
+    "speed not a number": Fault(partial(_pace, speed=math.nan), _full_speed),
+    "speed huge": Fault(partial(_pace, speed=1e12), _full_speed),
     "second commander": Fault(_intrude, _leave, COMMANDER_S, 2.5),
     "processor starved": Fault(_starve, _feed),
     "disk full": Fault(_fill_disk, _empty_disk, records=True),

@@ -32,7 +32,7 @@ class Heard:
     """One trajectory message as it was heard on a controller's topic."""
 
     heard_ns: int
-    """Steady clock of the listener."""
+    """Steady clock of the machine when it was published."""
     controller: str
     clock_ns: int
     """The controllers' clock at that time."""
@@ -84,12 +84,15 @@ class Verdict:
     """Share of a speed limit that the controllers' reference reached."""
 
 
-def judge(robot: RobotSpec, heard: Sequence[Heard], forbidden: tuple[int, int] | None = None) -> Verdict:
+def judge(
+    robot: RobotSpec, heard: Sequence[Heard], forbidden: tuple[int, int] | None = None, misled: str = ""
+) -> Verdict:
     """Judges all messages of one run.
 
     Args:
         heard: in the order of arrival, from at least one before the motion of interest on.
         forbidden: from when to when, on the controllers' clock, nothing but slowing down was allowed.
+        misled: topic of a controller that heard something else than was published; its reference is not known.
     """
     violations: list[str] = []
     fastest = 0.0
@@ -100,7 +103,7 @@ def judge(robot: RobotSpec, heard: Sequence[Heard], forbidden: tuple[int, int] |
             if forbidden and forbidden[0] <= message.clock_ns < forbidden[1] and not message.only_slows:
                 late_ms = (message.clock_ns - forbidden[0]) / 1e6
                 violations.append(f"{controller.name} was told to speed up {late_ms:.0f} ms after it had to slow down")
-        followed, share = _followed(robot, controller, mine)
+        followed, share = ([], 0.0) if controller.topic == misled else _followed(robot, controller, mine)
         violations += followed
         fastest = max(fastest, share)
     violations += _of_pairs(robot, heard)

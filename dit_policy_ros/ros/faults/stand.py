@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import threading
 import time
@@ -10,13 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -25,12 +27,15 @@ from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.stamps import time_to_ns
 from dit_policy_ros.ros.conversions.trajectories import trajectory_fields
+from dit_policy_ros.ros.faults.clock_line import ClockLine
 from dit_policy_ros.ros.faults.judge import Heard
 from dit_policy_ros.ros.faults.relay import PREFIX, Relay
 from dit_policy_ros.ros.graph import NodeSpec
 from dit_policy_ros.ros.launcher import Launcher
 
 WORLD = "aloha_transfer_cube"
+PLAN = "/executor_node/plan"
+SERVICES = ("e_stop", "reset", "start")
 RATE_HZ = 100.0
 MOTION_TIMEOUT_S = 60.0
 INTRUDER = "intruder"
@@ -50,22 +55,27 @@ class Stand:
         record: bool = False,
         rate_hz: float = RATE_HZ,
         real_time_factor: float = 1.0,
+        priority: int = 0,
     ) -> None:
         """Starts nothing yet.
 
         Args:
             directory: for logs, parameters and bags.
             record: whether a recorder runs too.
-            rate_hz: of the executor.
+            rate_hz: of the executor; by the simulated clock where that is slower.
             real_time_factor: of the simulated clock.
+            priority: real-time priority of the executor, 0 for none.
         """
-        self._rate_hz, self._factor = rate_hz, real_time_factor
+        self.slowness = max(1.0, 1.0 / real_time_factor)
+        """Seconds of this machine in one of the simulated clock, where that is slower."""
+        self._rate_hz, self._factor, self._priority = rate_hz / self.slowness, real_time_factor, priority
         self.robot = load_robot("aloha")
         self.rng = random.Random(seed)
         self.directory = directory
         self.launcher = Launcher(self._specs(record), directory / "logs", domain_id=domain_id, respawn_limit=10_000)
         self._domain_id = domain_id
-        self._heard: list[Heard] = []
+        self._heard: list[tuple[int, Heard]] = []
+        self._clocks = ClockLine()
         self._lock = threading.Lock()
         self._clock_ns = 0
         self._status = ""
@@ -83,15 +93,21 @@ class Stand:
         self.relay.carry(Clock, "/clock", qos.NEWEST, qos.COMMAND)
         self.relay.carry(JointTrajectory, "/chunk", qos.COMMAND, qos.COMMAND)
         self.relay.carry(CompressedImage, "/context", qos.COMMAND, qos.COMMAND)
+        self.relay.carry(JointTrajectory, PLAN, qos.COMMAND, qos.COMMAND)
         for controller in self.robot.controllers:
             self.relay.carry(JointTrajectory, controller.topic, qos.COMMANDS_IN, qos.COMMAND)
             self.node.create_subscription(
                 JointTrajectory, controller.topic, partial(self._hear, controller.name), qos.COMMANDS_IN
             )
-        self.node.create_subscription(Clock, "/clock", self._store_clock, qos.NEWEST)
+        # Every reading: a judge that is late itself must know what time it was.
+        self.node.create_subscription(Clock, "/clock", self._store_clock, qos.RECORD)
         self.node.create_subscription(JointState, self.robot.joint_states_topic, self._store_joints, qos.SENSOR)
         self.node.create_subscription(String, "/executor_node/status", self._store_status, qos.STATUS)
         self.e_stop = self.node.create_publisher(Bool, "/e_stop", qos.LATCHED)
+        self.enable = self.node.create_publisher(Bool, "/enable", qos.COMMAND)
+        self.speed = self.node.create_publisher(Float64, "/speed", qos.COMMAND)
+        # Before they are needed: finding a service takes time, which is none of the executor's.
+        self._clients = {name: self.node.create_client(Trigger, f"/executor_node/{name}") for name in SERVICES}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._stop = threading.Event()
@@ -110,16 +126,15 @@ class Stand:
         self.node.destroy_node()
         self._context.try_shutdown()
 
-    def wait_for_motion(self, since_ns: int = 0) -> bool:
-        """Waits until commands flow and the arms move; returns whether they do."""
-        begin_ns = max(since_ns, time.monotonic_ns())
+    def wait_for_motion(self, since_ns: int) -> bool:
+        """Waits until the arms were told to move often enough since an instant; returns whether they were."""
 
         def moving() -> bool:
             with self._lock:
-                recent = [m for m in self._heard if m.heard_ns > begin_ns and m.speeds.max() > 0.05]
+                recent = [m for _, m in self._heard if m.heard_ns > since_ns and m.speeds.max() > 0.05]
             return len(recent) >= 2 * len(self.robot.controllers)
 
-        return self.wait(moving, MOTION_TIMEOUT_S)
+        return self.wait(moving, MOTION_TIMEOUT_S * self.slowness)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Returns whether a condition came true in time."""
@@ -132,14 +147,23 @@ class Stand:
 
     def forget(self) -> None:
         """Begins a run: drops all commands but those that are still being followed."""
-        limit_ns = time.monotonic_ns() - KEPT_NS
+        limit_ns = time.monotonic_ns() - round(KEPT_NS * self.slowness)
         with self._lock:
-            self._heard = [message for message in self._heard if message.heard_ns > limit_ns]
+            self._heard = [(said_ns, message) for said_ns, message in self._heard if message.heard_ns > limit_ns]
 
     def heard(self) -> list[Heard]:
-        """Returns the commands of this run."""
+        """Returns the commands of this run, with the clock's time when each was published."""
         with self._lock:
-            return list(self._heard)
+            return [dataclasses.replace(message, clock_ns=self._clocks.at(said_ns)) for said_ns, message in self._heard]
+
+    def clock_at(self, instant_ns: int) -> int:
+        """Returns the simulated time at an instant of the system clock."""
+        with self._lock:
+            return self._clocks.at(instant_ns)
+
+    def watched_pids(self) -> tuple[int, ...]:
+        """Returns the processes between a fault and what is commanded: the executor's, and this one with its relay."""
+        return self.launcher.pid("executor_node"), os.getpid()
 
     @property
     def status(self) -> str:
@@ -153,17 +177,14 @@ class Stand:
 
     def call(self, service: str, timeout_s: float = 10.0) -> str:
         """Calls a service of the executor; returns '' or its refusal."""
-        client = self.node.create_client(Trigger, f"/executor_node/{service}")
-        try:
-            if not client.wait_for_service(timeout_s):
-                return f"{service} is not there"
-            future = client.call_async(Trigger.Request())
-            if not self.wait(future.done, timeout_s):
-                return f"{service} did not answer"
-            answer = future.result()
-            return "" if answer.success else answer.message
-        finally:
-            self.node.destroy_client(client)
+        client = self._clients[service]
+        if not client.wait_for_service(timeout_s):
+            return f"{service} is not there"
+        future = client.call_async(Trigger.Request())
+        if not self.wait(future.done, timeout_s):
+            return f"{service} did not answer"
+        answer = future.result()
+        return "" if answer.success else answer.message
 
     def _specs(self, record: bool) -> list[NodeSpec]:
         """The demo's nodes with a scripted policy, every input behind the relay."""
@@ -176,7 +197,7 @@ class Stand:
             NodeSpec(
                 "executor_node",
                 "executor_node",
-                {**timed, "rate_hz": self._rate_hz},
+                {**timed, "rate_hz": self._rate_hz, "realtime_priority": self._priority},
                 {**joints, "/clock": f"{PREFIX}/clock", "chunk": f"{PREFIX}/chunk"},
             ),
             NodeSpec("vlm_node", "faults.scripted_vlm", {**timed, "encode_period_s": 0.2}, joints),
@@ -184,7 +205,7 @@ class Stand:
                 "dit_node",
                 "faults.scripted_dit",
                 timed,
-                {**joints, "context": f"{PREFIX}/context", "plan": "/executor_node/plan"},
+                {**joints, "context": f"{PREFIX}/context", "plan": PREFIX + PLAN},
             ),
         ]
         if record:
@@ -196,14 +217,16 @@ class Stand:
         while not self._stop.is_set():
             self._executor.spin_once(timeout_sec=0.05)
 
-    def _hear(self, controller: str, message: JointTrajectory) -> None:
+    def _hear(self, controller: str, message: JointTrajectory, info: Any) -> None:
         if message.header.frame_id == INTRUDER:
             return
         fields = trajectory_fields(message)
+        # The publisher's middleware noted when; how late this process hears it says nothing of the executor.
+        said_ns = int(info["source_timestamp"])
         heard = Heard(
-            time.monotonic_ns(),
+            time.monotonic_ns() - max(0, time.time_ns() - said_ns),
             controller,
-            self._clock_ns,
+            0,
             fields.stamp_ns,
             fields.names,
             fields.offsets_ns,
@@ -211,10 +234,12 @@ class Stand:
             _matrix(fields.velocities, len(fields.names)),
         )
         with self._lock:
-            self._heard.append(heard)
+            self._heard.append((said_ns, heard))
 
-    def _store_clock(self, message: Clock) -> None:
+    def _store_clock(self, message: Clock, info: Any) -> None:
         self._clock_ns = time_to_ns(message.clock)
+        with self._lock:
+            self._clocks.add(int(info["source_timestamp"]), self._clock_ns)
 
     def _store_joints(self, message: JointState) -> None:
         self.measured = dict(zip(message.name, message.position, strict=True))
@@ -231,6 +256,6 @@ def _matrix(rows, width: int) -> np.ndarray:
 
 
 def check_motion(stand: Stand) -> None:
-    """Raises ConfigError where the graph does not move the arms at all."""
-    if not stand.wait_for_motion():
+    """Waits where the arms do not move yet; raises ConfigError where they never do."""
+    if not stand.wait_for_motion(time.monotonic_ns() - round(KEPT_NS * stand.slowness)):
         raise ConfigError(f"The arms of the test stand do not move ({stand.status}); see {stand.directory / 'logs'}.")

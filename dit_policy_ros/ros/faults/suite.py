@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dit_policy_ros.ros.faults.catalogue import Fault
 from dit_policy_ros.ros.faults.judge import Heard, judge
+from dit_policy_ros.ros.faults.processor import longest_s, waits_s
 from dit_policy_ros.ros.faults.stand import RATE_HZ, Stand, check_motion
 from dit_policy_ros.types import nanoseconds
 
@@ -30,6 +32,8 @@ class Instant:
     recovered_s: float | None
     """From the end of the cause until the arms moved again; None where they did not."""
     messages: int
+    starved_s: float | None = None
+    """Longest time that a thread of the executor or of the stand was ready to run and got no processor meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -45,32 +49,37 @@ class Row:
     allowed_s: float | None
     """What the configured timeout and two control periods allow."""
     recovered: int
+    starved_max_s: float | None
+    """Of all injections; see ``Instant``."""
 
 
 def run_instant(stand: Stand, name: str, fault: Fault) -> Instant:
     """Injects one fault while the arms move, and judges everything that was commanded until they move again."""
     check_motion(stand)
-    time.sleep(stand.rng.uniform(0.0, 0.7))
+    time.sleep(stand.rng.uniform(0.0, 0.7) * stand.slowness)
     stand.forget()
-    clock_ns, begin_ns = stand.clock_ns, time.monotonic_ns()
+    begin_ns, began_ns = time.monotonic_ns(), time.time_ns()
+    waited = waits_s(stand.watched_pids())
     made = fault.begin(stand)
-    end_clock_ns = clock_ns + nanoseconds(fault.lasts_s)
+    until_ns = stand.clock_ns + nanoseconds(fault.lasts_s)
     try:
         # A busy machine simulates slowly, and timeouts follow the simulated clock; it may also stand still.
-        stand.wait(lambda: stand.clock_ns >= end_clock_ns, PATIENCE * fault.lasts_s)
+        stand.wait(lambda: stand.clock_ns >= until_ns, PATIENCE * fault.lasts_s * stand.slowness)
     finally:
-        end_clock_ns = stand.clock_ns
+        over_ns = time.time_ns()
+        starved_s = longest_s(waited, waits_s(stand.watched_pids()))
         fault.end(stand, made)
     ended_ns = time.monotonic_ns()
     recovered = stand.wait_for_motion(ended_ns)
     recovered_s = (time.monotonic_ns() - ended_ns) * 1e-9 if recovered else None
     heard = stand.heard()
+    clock_ns, end_clock_ns = stand.clock_at(began_ns), stand.clock_at(over_ns)
     forbidden = None
     if fault.stops_within_s is not None:
         forbidden = (clock_ns + nanoseconds(allowed_s(fault) + TRANSPORT_S), end_clock_ns)
-    verdict = judge(stand.robot, heard, forbidden)
+    verdict = judge(stand.robot, heard, forbidden, fault.misleads)
     slowing_s = None if fault.stops_within_s is None else _slowing_s(heard, begin_ns, clock_ns, end_clock_ns)
-    return Instant(name, verdict.violations, slowing_s, recovered_s, verdict.messages)
+    return Instant(name, verdict.violations, slowing_s, recovered_s, verdict.messages, starved_s)
 
 
 def allowed_s(fault: Fault) -> float:
@@ -79,21 +88,31 @@ def allowed_s(fault: Fault) -> float:
 
 
 def run_suite(
-    stand: Stand, faults: Sequence[tuple[str, Fault]], instants: int, tell: Callable[[Instant], None]
-) -> list[Instant]:
-    """Injects every fault a number of times."""
-    done = []
-    for name, fault in faults:
-        for _ in range(instants):
-            done.append(run_instant(stand, name, fault))
-            tell(done[-1])
-    return done
+    stand: Stand,
+    plan: Sequence[tuple[str, int]],
+    faults: Mapping[str, Fault],
+    seed: int,
+    tell: Callable[[Instant], None],
+) -> None:
+    """Injects the faults of a plan. What is random in one depends on the seed, its fault and its number alone."""
+    for name, number in plan:
+        stand.rng.seed(f"{seed} {name} {number}")
+        tell(run_instant(stand, name, faults[name]))
 
 
-def rows_of(done: Sequence[Instant], faults: Sequence[tuple[str, Fault]]) -> list[Row]:
+def outstanding(done: Sequence[Instant], names: Iterable[str], instants: int) -> list[tuple[str, int]]:
+    """Returns the faults and numbers of the instants that are still to come.
+
+    In rounds, so that a run that is interrupted has about as many of each.
+    """
+    counts = Counter(instant.fault for instant in done)
+    return [(name, number) for number in range(instants) for name in names if number >= counts[name]]
+
+
+def rows_of(done: Sequence[Instant], faults: Mapping[str, Fault]) -> list[Row]:
     """Returns one row per fault that was injected."""
     rows = []
-    for name, fault in faults:
+    for name, fault in faults.items():
         mine = [instant for instant in done if instant.fault == name]
         if not mine:
             continue
@@ -107,6 +126,7 @@ def rows_of(done: Sequence[Instant], faults: Sequence[tuple[str, Fault]]) -> lis
                 max(slowing) if slowing else None,
                 None if fault.stops_within_s is None else allowed_s(fault),
                 sum(instant.recovered_s is not None for instant in mine),
+                max((i.starved_s for i in mine if i.starved_s is not None), default=None),
             )
         )
     return rows
@@ -115,13 +135,14 @@ def rows_of(done: Sequence[Instant], faults: Sequence[tuple[str, Fault]]) -> lis
 def table(rows: Sequence[Row]) -> str:
     """Returns the rows as Markdown."""
     lines = [
-        "| fault | instants | unsafe | slowing p50 [s] | slowing max [s] | allowed [s] | recovered |",
-        "|---|---|---|---|---|---|---|",
+        "| fault | instants | unsafe | slowing p50 [s] | slowing max [s] | allowed [s] | recovered | starved max [s] |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        times = [row.slowing_p50_s, row.slowing_max_s, row.allowed_s]
-        texts = ["" if value is None else f"{value:.2f}" for value in times]
-        lines.append(f"| {row.fault} | {row.instants} | {row.unsafe} | {' | '.join(texts)} | {row.recovered} |")
+        times = [row.slowing_p50_s, row.slowing_max_s, row.allowed_s, row.starved_max_s]
+        *texts, starved = ["" if value is None else f"{value:.2f}" for value in times]
+        counts = f"{row.instants} | {row.unsafe} | {' | '.join(texts)} | {row.recovered} | {starved}"
+        lines.append(f"| {row.fault} | {counts} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 DELAY_S = 0.4
+ANYWHERE_RAD = 2.0
 
 
 @dataclass
@@ -64,6 +65,14 @@ def _with_value(value: float) -> Callable[[Tamperer, bytes], list[tuple[float, b
     return tamper
 
 
+def _arbitrary(tamperer: Tamperer, cdr: bytes) -> list[tuple[float, bytes]]:
+    """A policy that is out of its mind: well-formed, and anywhere at every step."""
+    message = deserialize_message(cdr, JointTrajectory)
+    for point in message.points:
+        point.positions = array.array("d", (tamperer.rng.uniform(-ANYWHERE_RAD, ANYWHERE_RAD) for _ in point.positions))
+    return [(0.0, serialize_message(message))]
+
+
 def _wrong_names(tamperer: Tamperer, cdr: bytes) -> list[tuple[float, bytes]]:
     message = deserialize_message(cdr, tamperer.message_type)
     names = list(message.name if isinstance(message, JointState) else message.joint_names)
@@ -98,6 +107,9 @@ KINDS: Mapping[str, Callable[[Tamperer, bytes], list[tuple[float, bytes]]]] = {
     "huge": _with_value(1e12),
     "wrong names": _wrong_names,
     "wrong sizes": _wrong_sizes,
+    "arbitrary": _arbitrary,
 }
 VALUE_KINDS = ("not a number", "infinite", "huge", "wrong names", "wrong sizes")
 """Only for messages with joints in them."""
+CHUNK_KINDS = ("arbitrary",)
+"""Only for chunks."""

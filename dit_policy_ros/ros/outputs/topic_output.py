@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from rclpy.duration import Duration
@@ -9,14 +10,14 @@ from rclpy.duration import Duration
 from dit_policy_ros.controllers import Controller
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.lifecycle import ManagedNode
-from dit_policy_ros.ros.outputs.output import Moment
+from dit_policy_ros.ros.outputs.output import Moment, Output
 from dit_policy_ros.types import Trajectory
 
 LAST_WORD_TIMEOUT = Duration(seconds=1.0)
 
 
-class TopicOutput:
-    """Publishes; subclasses encode."""
+class TopicOutput(Output, ABC):
+    """Publishes; subclasses encode. The node lets go of the publisher."""
 
     message_type: Any
     streams = False
@@ -30,9 +31,9 @@ class TopicOutput:
         self.controller = controller
         self._publisher = node.publish_on(self.message_type, topic, qos.COMMAND)
 
+    @abstractmethod
     def encode(self, moment: Moment) -> Any:
         """See ``Output``."""
-        raise NotImplementedError
 
     def send(self, encoded: Any) -> None:
         """See ``Output``."""
@@ -41,9 +42,6 @@ class TopicOutput:
     def flush(self) -> None:
         """See ``Output``."""
         self._publisher.wait_for_all_acked(LAST_WORD_TIMEOUT)
-
-    def close(self) -> None:
-        """See ``Output``."""
 
 
 class StreamOutput(TopicOutput):
@@ -60,9 +58,9 @@ class StreamOutput(TopicOutput):
         says, self._moved = moment.moves or self._moved, moment.moves
         return self.sample(moment) if says and moment.reference(moment.now_ns) is not None else None
 
+    @abstractmethod
     def sample(self, moment: Moment) -> Any:
         """Returns the message for now."""
-        raise NotImplementedError
 
 
 class TrajectoryOutput(TopicOutput):
@@ -72,6 +70,6 @@ class TrajectoryOutput(TopicOutput):
         """See ``Output``."""
         return None if moment.trajectory is None else self.message(moment.trajectory, moment.now_ns)
 
+    @abstractmethod
     def message(self, trajectory: Trajectory, stamp_ns: int) -> Any:
         """Returns the message of a trajectory."""
-        raise NotImplementedError
