@@ -15,6 +15,8 @@ class Lesson:
 
     scenes: SceneBatch | None
     batch: Batch | None
+    finds: bool = True
+    """Whether System 2 learns too."""
 
 
 class Curriculum:
@@ -34,4 +36,6 @@ class Curriculum:
             return Lesson(None, self._source.draw())
         if locating:
             return Lesson(self._scenes.draw(config.locate_batch), None)
+        if not config.find_while_acting:
+            return Lesson(None, self._source.draw(), finds=False)
         return Lesson(self._scenes.draw(config.scenes) if config.scenes else None, self._source.draw())
