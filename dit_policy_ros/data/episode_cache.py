@@ -95,6 +95,13 @@ class EpisodeArrays:
         """Returns one of the instructions, counted from 0."""
         return self.instructions[index][1] if self.instructions else self.instruction
 
+    @property
+    def answers_ns(self) -> dict[int, int]:
+        """Instant of each surprise, which is another instruction or what the metadata name, to that of its answer."""
+        metadata = self.metadata
+        answers_ns = {stamp_ns: stamp_ns for stamp_ns, _ in self.instructions[1:]}
+        return answers_ns | dict(zip(metadata.surprises_ns, metadata.answers_ns or metadata.surprises_ns, strict=True))
+
     def foreseeable(self, observed_ns: int, times_ns: np.ndarray) -> np.ndarray:
         """Tells which commands can be learnt from an observation: those of someone who knew just as much.
 
@@ -106,13 +113,10 @@ class EpisodeArrays:
             times_ns: (N,) instants of commands.
 
         Returns:
-            (N,) bool. A surprise is another instruction, or one that the metadata names.
+            (N,) bool.
         """
-        metadata = self.metadata
-        answers_ns = {stamp_ns: stamp_ns for stamp_ns, _ in self.instructions[1:]}
-        answers_ns |= zip(metadata.surprises_ns, metadata.answers_ns or metadata.surprises_ns, strict=True)
         known = np.ones(len(times_ns), dtype=bool)
-        for surprise_ns, answer_ns in answers_ns.items():
+        for surprise_ns, answer_ns in self.answers_ns.items():
             known &= (times_ns < answer_ns) if observed_ns < surprise_ns else (times_ns >= answer_ns)
         return known
 

@@ -40,14 +40,18 @@ class TrainConfig:
     """Spread of the noise on what System 2 tells System 1; its own error on scenes it never saw is about this."""
     state_noise: float = 0.03
     """Spread of the noise on normalised proprioception."""
-    displacement: float = 0.06
-    """Largest spread by which arms are put beside the demonstrated path, normalised; the actions lead back."""
+    displacement: float = 0.15
+    """Largest spread by which arms on their way to a grasp are put beside the demonstrated path, normalised; the
+    actions lead back."""
+    displacement_holding: float = 0.04
+    """The same in the rest of an episode, where less goes wrong and more depends on it."""
     return_steps: int = 20
     """Actions until they are back."""
     brightness: float = 0.15
     """Largest relative change of brightness and contrast of an image."""
     approach_share: float = 0.5
-    """Share of the samples that are drawn from before an episode's first grasp; the others from all of it."""
+    """Share of the samples that are drawn from before an episode's first grasp, or from between its last surprise and
+    the grasp after it; the others from all of it."""
     phrases: int = 48
     """Further instructions in a step, without images."""
     phrase_groups: int = 8

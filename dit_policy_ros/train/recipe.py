@@ -67,6 +67,9 @@ def run_recipe(
     states, actions = (_range(summary) for summary in dataset.statistics())
     shares = _shares(dataset, folders, weights)
     scenes = tuple(make_scenes(dataset, config)) if make_scenes else ()
+    told = {kind.places.shape[-1] for kind in scenes} - {config.network.places}
+    if told:
+        raise ConfigError(f"Scenes tell {min(told)} numbers, the recipe's network {config.network.places} places.")
     if not scenes:
         config = replace(config, locate_steps=0, scenes=0)
     state = start_run(config, seed)

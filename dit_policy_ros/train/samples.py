@@ -151,8 +151,9 @@ class BatchSource:
         times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
         state = self._states.normalise(episode.positions_at(np.array([now_ns]))[0])
         actions = self._actions.normalise(episode.targets_at(times_ns))
-        beside = (config.displacement, config.return_steps, rng)
-        state, actions = displaced(state, actions, int(committed.sum()), self._arms, *beside)
+        is_free = any(begin_ns <= now_ns < end_ns for begin_ns, end_ns in self._approaches(pick))
+        size = config.displacement if is_free else config.displacement_holding
+        state, actions = displaced(state, actions, int(committed.sum()), self._arms, size, config.return_steps, rng)
         times, targets, known = self._grasps[pick]
         coming = min(int(np.searchsorted(times, slow_ns, side="right")), len(times) - 1)
         seen = known[coming] & (times[coming] > slow_ns) & episode.foreseeable(slow_ns, times[[coming]])
@@ -169,12 +170,17 @@ class BatchSource:
             seen,
         )
 
-    def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
-        """Index of a frame; often one before the first grasp, where looking matters most."""
+    def _approaches(self, pick: int) -> tuple[tuple[int, int], ...]:
+        """From when to when a hand was on its way: to the first grasp; from the last answered surprise to the next."""
         times, _, _ = self._grasps[pick]
-        before = int(np.searchsorted(clock, times[0]))
-        if 0 < before < len(clock) and self._rng.random() < self._config.approach_share:
-            return int(self._rng.integers(before))
+        answered_ns = max(self._episodes[pick].answers_ns.values(), default=0)
+        return (0, int(times[0])), (answered_ns, int(times[times >= answered_ns][0]))
+
+    def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
+        """Index of a frame; often one of the last approach, where looking matters most."""
+        begin, before = np.searchsorted(clock, self._approaches(pick)[-1])
+        if begin < before < len(clock) and self._rng.random() < self._config.approach_share:
+            return int(self._rng.integers(begin, before))
         return int(self._rng.integers(len(clock)))
 
     def _frame(self, camera: str, pick: int, at_ns: int) -> tuple[np.ndarray, int]:

@@ -44,7 +44,8 @@ def make_source(dataset, recipe_file, seed=0, rephrase=None, **changes):
 
 
 def test_a_batch_holds_what_was_recorded(dataset, recordings):
-    source, config = make_source(dataset, recordings[2], state_noise=0.0, displacement=0.0, unknown_words=0.0, batch=64)
+    quiet = {"state_noise": 0.0, "displacement": 0.0, "displacement_holding": 0.0, "unknown_words": 0.0}
+    source, config = make_source(dataset, recordings[2], batch=64, **quiet)
     batch = source.draw()
     up = torch.tensor([torch.equal(row, hash_words("go up")) for row in batch.hashed])
     assert 10 < int(up.sum()) < 54
@@ -89,7 +90,9 @@ def test_a_displaced_arm_keeps_to_what_is_committed_and_comes_back():
 @pytest.mark.parametrize("steps", [2, 12])
 def test_the_way_back_is_as_long_as_asked(dataset, recordings, steps):
     quiet = {"state_noise": 0.0, "largest_commitment": 0, "batch": 64, "unknown_words": 0.0}
-    source, _ = make_source(dataset, recordings[2], displacement=2.0, return_steps=steps, **quiet)
+    source, _ = make_source(
+        dataset, recordings[2], displacement=2.0, displacement_holding=2.0, return_steps=steps, **quiet
+    )
     batch = source.draw()
     up = torch.tensor([torch.equal(row, hash_words("go up")) for row in batch.hashed])
     sign = torch.where(up, 1.0, -1.0)
@@ -140,9 +143,9 @@ def test_what_nobody_could_foresee_is_not_taught(dataset, recordings):
     )
 
 
-@pytest.mark.parametrize("name", ["brightness", "state_noise", "displacement"])
+@pytest.mark.parametrize("name", ["brightness", "state_noise", "displacement", "displacement_holding"])
 def test_noise_is_off_at_zero_and_on_otherwise(dataset, recordings, name):
-    quiet = {"brightness": 0.0, "state_noise": 0.0, "displacement": 0.0}
+    quiet = {"brightness": 0.0, "state_noise": 0.0, "displacement": 0.0, "displacement_holding": 0.0}
     still = make_source(dataset, recordings[2], **quiet)[0].draw()
     noisy = make_source(dataset, recordings[2], **{**quiet, name: 0.1})[0].draw()
     assert torch.equal(still.state, noisy.state) == (name == "brightness")
@@ -327,6 +330,24 @@ def test_an_interrupted_run_goes_on(recordings, tmp_path, dataset):
         lambda p: steps.append(p.step),
     )
     assert steps == [1, 2, 3, 4, 5]
+
+
+def test_scenes_that_tell_something_else_are_refused(recordings, tmp_path, spots):
+    folder, robot_file, recipe_file = recordings
+    short = replace(spots, places=spots.places[..., :4])
+    settled = (tmp_path / "cache", "cpu", None, None)
+    with pytest.raises(ConfigError, match="Scenes tell 4 numbers, the recipe's network 6 places"):
+        run_recipe(
+            (folder,),
+            (1.0,),
+            tmp_path / "out",
+            recipe_file,
+            robot_file,
+            1,
+            0,
+            *settled,
+            lambda dataset, config: [short],
+        )
 
 
 def test_foreign_state_and_recipes_are_refused(recordings, tmp_path):
