@@ -65,7 +65,7 @@ class TrainConfig:
     locate_batch: int = 64
     """Scenes in such a step."""
     find_while_acting: bool = False
-    """Whether System 2 goes on learning in the later steps, where there are scenes; else it stays as it is."""
+    """Whether System 2 goes on learning in the later steps; it does anyway where it could not learn before."""
     scenes: int = 16
     """Scenes in every later step in which it does."""
     place_loss: float = 1.0

@@ -32,10 +32,8 @@ class Curriculum:
         """Returns the next lesson."""
         config, locating = self._config, self._step < self._config.locate_steps
         self._step += 1
-        if self._scenes is None:
-            return Lesson(None, self._source.draw())
-        if locating:
+        if self._scenes is not None and locating:
             return Lesson(self._scenes.draw(config.locate_batch), None)
-        if not config.find_while_acting:
-            return Lesson(None, self._source.draw(), finds=False)
-        return Lesson(self._scenes.draw(config.scenes) if config.scenes else None, self._source.draw())
+        goes_on = self._scenes is not None and config.find_while_acting and config.scenes > 0
+        scenes = self._scenes.draw(config.scenes) if goes_on else None
+        return Lesson(scenes, self._source.draw(), config.find_while_acting)

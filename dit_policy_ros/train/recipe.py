@@ -71,7 +71,8 @@ def run_recipe(
     if told:
         raise ConfigError(f"Scenes tell {min(told)} numbers, the recipe's network {config.network.places} places.")
     if not scenes:
-        config = replace(config, locate_steps=0, scenes=0)
+        finds = config.find_while_acting or start_from is None
+        config = replace(config, locate_steps=0, scenes=0, find_while_acting=finds)
     state = start_run(config, seed)
     if start_from is not None:
         config = replace(config, locate_steps=0)

@@ -211,7 +211,7 @@ def test_a_curriculum_locates_first_and_leaves_or_keeps_it_up(dataset, recording
         assert [lesson.finds for lesson in drawn[goes_on]] == [True, True, goes_on, goes_on]
     assert [lesson.scenes is None for lesson in drawn[False]] == [False, False, True, True]
     assert [len(lesson.scenes.images) for lesson in drawn[True]] == [10, 10, 4, 4]
-    never = replace(config, locate_steps=0, scenes=0)
+    never = replace(config, locate_steps=0, scenes=0)  # and it finds while acting
     assert Curriculum(source, SceneSource((spots,), never, 0), never, 0).draw().scenes is None
     alone = Curriculum(source, None, config, 0).draw()
     assert alone.scenes is None
