@@ -107,7 +107,11 @@ class Trajectory:
 
 
 class Policy(Protocol):
-    """A two-speed policy. Implementations live in ``policy/``."""
+    """A two-speed policy. Implementations live in ``policy/``.
+
+    It may have two more attributes: ``commit_multiple``, the committed prefix is a multiple of this many actions; and
+    ``is_news(before, context)``, whether a context is so different that a chunk is planned at once.
+    """
 
     @property
     def horizon(self) -> int:

@@ -37,7 +37,7 @@ def evaluate(policy, report, *options):
 
 
 def test_every_method_runs_in_closed_loop_and_is_compared(policy, tmp_path):
-    data = evaluate(policy, tmp_path, "--method", "all")
+    data = evaluate(policy, tmp_path, "--method", "all", "--horizon", "0.2")
     methods = [point["method"] for point in data["points"]]
     assert methods[0] == "prefix"
     assert {"naive", "synchronous", "real_time", "best_of", "roll_forward"} < set(methods)

@@ -11,6 +11,7 @@ Progress is saved every 250 steps; the same command takes it up again after an i
 
 Examples:
   python -m dit_policy_ros train --data data/language data/insertion --stills 8000 --out models/mine --steps 9000
+  python -m dit_policy_ros train --data more --start-from models/mine --out models/better --steps 2000
   python -m dit_policy_ros train --data bags --recipe my_recipe.yaml --robot my_robot.yaml --out models/mine
 """
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rendered scenes of each simulated world in the data, on which the slow system first learns to find what "
         "is asked for (default %(default)s; needs the simulator)",
     )
+    parser.add_argument("--start-from", type=Path, metavar="DIR", help="policy directory whose weights to begin with")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
 
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         rephrase=_rephrase(),
         make_scenes=_scene_maker(args.stills, cache, args.threads) if args.stills else None,
+        start_from=args.start_from,
     )
     return 0
 

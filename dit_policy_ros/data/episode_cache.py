@@ -95,18 +95,30 @@ class EpisodeArrays:
         """Returns one of the instructions, counted from 0."""
         return self.instructions[index][1] if self.instructions else self.instruction
 
+    @property
+    def answers_ns(self) -> dict[int, int]:
+        """Instant of each surprise, which is another instruction or what the metadata name, to that of its answer."""
+        metadata = self.metadata
+        answers_ns = {stamp_ns: stamp_ns for stamp_ns, _ in self.instructions[1:]}
+        return answers_ns | dict(zip(metadata.surprises_ns, metadata.answers_ns or metadata.surprises_ns, strict=True))
+
     def foreseeable(self, observed_ns: int, times_ns: np.ndarray) -> np.ndarray:
-        """Tells which commands can be learnt from an observation: those before the next surprise after it.
+        """Tells which commands can be learnt from an observation: those of someone who knew just as much.
+
+        Until a surprise is answered, the commands are right for what was observed before it; from then on, for what
+        was observed after it.
 
         Args:
             observed_ns: of the observation that a policy would plan on.
             times_ns: (N,) instants of commands.
 
         Returns:
-            (N,) bool. A surprise is another instruction, or one that the metadata names.
+            (N,) bool.
         """
-        surprises_ns = [*self.metadata.surprises_ns, *(stamp_ns for stamp_ns, _ in self.instructions[1:])]
-        return times_ns < min((ns for ns in surprises_ns if ns > observed_ns), default=np.iinfo(np.int64).max)
+        known = np.ones(len(times_ns), dtype=bool)
+        for surprise_ns, answer_ns in self.answers_ns.items():
+            known &= (times_ns < answer_ns) if observed_ns < surprise_ns else (times_ns >= answer_ns)
+        return known
 
     @property
     def times_ns(self) -> np.ndarray:
@@ -199,7 +211,8 @@ def _frames(episode: Episode, camera: str, view: View) -> tuple[np.ndarray, np.n
 
 def _load(bag: Path, entry: Mapping[str, Any], folder: Path, config: CacheConfig) -> EpisodeArrays:
     # Entries made by earlier versions lack what no bag of theirs had.
-    metadata = {**entry["metadata"], "surprises_ns": tuple(entry["metadata"].get("surprises_ns", ()))}
+    instants = {name: tuple(entry["metadata"].get(name, ())) for name in ("surprises_ns", "answers_ns")}
+    metadata = {**entry["metadata"], **instants}
     with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
         return EpisodeArrays(
             bag=bag,

@@ -156,6 +156,10 @@ class TwoSystemLoop:
         act_ns = max(act_ns, schedule.next_chunk_ns(self.fast.state, self.fast.config))
         if self.context is None and self.encoding:
             act_ns = max(act_ns, self.encoding.arrival_ns)
+        if self.encoding and self.encoding.result is not None and self.fast.tells_news(self.encoding.result):
+            act_ns = min(act_ns, self.encoding.arrival_ns)
+        if self.fast.news:
+            act_ns = now_ns
         looks_back = self.synchroniser.history.frames > 1
         slow = self.policy.slow_cameras if looks_back or encode_ns < next_images_ns else ()
         fast = self.policy.fast_cameras if act_ns < next_images_ns else ()
@@ -216,7 +220,8 @@ class TwoSystemLoop:
                 self.slow.fail()
             else:
                 context = self.slow.finish(flight.job, flight.result, now_ns)
-                self.fast.context = context if context is not None else self.fast.context
+                if context is not None:
+                    self.fast.take(context)
         if self.acting and self.acting.arrival_ns <= now_ns:
             flight, self.acting = self.acting, None
             if flight.result is None:

@@ -97,6 +97,7 @@ def save_dual_policy(directory: Path, config: DualPolicyConfig, network: DualSys
         "step_ns": config.step_ns,
         "solver_steps": config.solver_steps,
         "noise_scale": config.noise_scale,
+        "mirrored": config.mirrored,
         "notes": dict(notes),
     }
     (directory / POLICY_FILE).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))

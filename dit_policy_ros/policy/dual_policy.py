@@ -22,6 +22,9 @@ from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.space import gather
 from dit_policy_ros.types import ActionChunk, Context, Observation, seconds
 
+NEWS = 0.12
+"""Least change of a place that is worth a new chunk; on a table of 40 cm by 20 cm, 24 mm and 12 mm."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -57,6 +60,8 @@ class DualPolicyConfig:
     """Euler steps from noise to action."""
     noise_scale: float = 1.0
     """Spread of the starting noise; 0 starts every chunk from its mean."""
+    mirrored: bool = True
+    """Whether a chunk is the mean of two, drawn from a noise and its negative: what is linear in the noise cancels."""
 
 
 class DualPolicy:
@@ -109,10 +114,17 @@ class DualPolicy:
         tensors = {
             "instruction": slow.instruction.numpy(),
             "keys_values": pairs.numpy(),
-            "summary": slow.summary.numpy(),
+            "places": slow.places.numpy(),
         }
         stamp_ns = observation.image_stamps_ns.get(self.config.slow_camera.name, observation.stamp_ns)
         return Context(stamp_ns, instruction, epoch, tensors)
+
+    def is_news(self, before: Context, context: Context) -> bool:
+        """Whether a chunk that was planned on one context should not wait for its end when another has come.
+
+        True where what is asked for lies elsewhere than System 2 said before, by more than it errs.
+        """
+        return bool(np.abs(context.tensors["places"] - before.tensors["places"]).max() > NEWS)
 
     @torch.no_grad()
     def act(
@@ -129,15 +141,16 @@ class DualPolicy:
         state = config.states.normalise(gather(observation.positions, config.joint_names))
         age_s = torch.tensor([seconds(observation.stamp_ns - context.stamp_ns)], dtype=torch.float32)
         fast = self.network.look(slow, image_tensor(images)[None], torch.from_numpy(state).float()[None], age_s)
+        steering = steering or Steering()
+        start = self._noise(steering.seed(observation.stamp_ns))
+        slow, fast = slow.expanded(len(start)), fast.expanded(len(start))
         prefix = self._prefix(observation, committed)
-        known = torch.zeros(1, self.horizon, dtype=torch.bool)
+        known = torch.zeros(len(start), self.horizon, dtype=torch.bool)
         known[:, : len(prefix)] = True
 
         def free(x: Tensor, t: float) -> Tensor:
-            return self.network.velocity(slow, fast, x, torch.full((1,), t), known)
+            return self.network.velocity(slow, fast, x, torch.full((len(x),), t), known)
 
-        steering = steering or Steering()
-        start = self._noise(steering.seed(observation.stamp_ns))
         steered = guided(free, steering.guided(self._drawing(start, observation.stamp_ns)))
 
         def velocity(x: Tensor, t: float) -> Tensor:
@@ -145,7 +158,7 @@ class DualPolicy:
 
         start[:, : len(prefix)] = prefix
         times = tuple(i / config.solver_steps for i in range(config.solver_steps + 1))
-        normalised = euler(velocity, start, times)[0].double().numpy()
+        normalised = euler(velocity, start, times).mean(0).double().numpy()
         actions = config.actions.restore(normalised)
         if not np.isfinite(actions).all():
             raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
@@ -163,14 +176,14 @@ class DualPolicy:
         )
 
     def _slow_features(self, context: Context) -> SlowFeatures:
-        needed = ("instruction", "keys_values", "summary")
+        needed = ("instruction", "keys_values", "places")
         missing = [name for name in needed if name not in context.tensors]
         if missing:
             raise PolicyError(f"The context lacks {', '.join(missing)}; it was made by another policy.")
-        instruction, pairs, summary = (torch.from_numpy(np.array(context.tensors[name])) for name in needed)
+        instruction, pairs, places = (torch.from_numpy(np.array(context.tensors[name])) for name in needed)
         if len(pairs) != self.config.network.blocks:
             raise PolicyError(f"The context serves {len(pairs)} blocks, the network has {self.config.network.blocks}.")
-        return SlowFeatures(instruction, tuple((pair[0], pair[1]) for pair in pairs), summary)
+        return SlowFeatures(instruction, tuple((pair[0], pair[1]) for pair in pairs), places)
 
     def _prefix(self, observation: Observation, committed: ActionChunk | None) -> Tensor:
         """Committed actions, normalised, (committed, joints)."""
@@ -203,10 +216,11 @@ class DualPolicy:
         )
 
     def _noise(self, seed: int) -> Tensor:
-        """The same observation gives the same noise on every machine."""
+        """Starts of a chunk, (1 or 2, horizon, joints). An observation gives the same noise on every machine."""
         generator = torch.Generator().manual_seed(seed)
         shape = (1, self.horizon, len(self.config.joint_names))
-        return torch.randn(shape, generator=generator) * self.config.noise_scale
+        noise = torch.randn(shape, generator=generator) * self.config.noise_scale
+        return torch.cat([noise, -noise]) if self.config.mirrored else noise
 
 
 def image_tensor(images: np.ndarray) -> Tensor:

@@ -1,7 +1,9 @@
 """Our dual-system diffusion transformer: slow context tokens, and a fast denoiser with per-token flow time.
 
-System 2 turns the slow camera and the instruction into context tokens, and these into the keys and values of every
-cross-attention layer, once per context. System 1 denoises a chunk from the fast cameras and proprioception.
+System 2 finds what the instruction asks for in the slow camera's image and says where it is, in a few numbers; they and
+the instruction become context tokens, and these the keys and values of every cross-attention layer, once per context.
+System 1 denoises a chunk from the context, the fast cameras and proprioception. Nothing else passes between the two: a
+System 1 that also saw what else lies there learned to go where it was already going.
 
 Flow time runs 0 = noise to 1 = action (Lipman et al., "Flow Matching for Generative Modeling", 2023). Every token has
 its own time (after "Training-Time Action Conditioning for Efficient Real-Time Chunking", 2025), so that the committed
@@ -21,6 +23,8 @@ from dit_policy_ros.policy.text import TextEncoder
 from dit_policy_ros.policy.vision import KeypointEncoder
 
 _TIME_SCALE = 1000.0
+PLACE_OCTAVES = 5
+"""Wavelengths 2 to 1/8 of the range of a place."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class DualSystemConfig:
     blocks: int = 5
     heads: int = 6
     slow_keypoints: int = 32
+    places: int = 6
+    """Numbers in which System 2 says where things are, about -1..1."""
     fast_keypoints: int = 16
     text_width: int = 96
     condition: int = 128
@@ -48,6 +54,18 @@ class DualSystemConfig:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What System 2 makes of an image and an instruction, batched."""
+
+    instruction: Tensor
+    """(B, condition)."""
+    summary: Tensor
+    """(B, width); carries the auxiliary loss in training."""
+    places: Tensor
+    """(B, places)."""
+
+
+@dataclass(frozen=True)
 class SlowFeatures:
     """What System 2 hands to System 1, batched."""
 
@@ -55,8 +73,13 @@ class SlowFeatures:
     """(B, condition)."""
     keys_values: tuple[KeysValues, ...]
     """One pair per block, each (B, heads, context tokens, head_dim)."""
-    summary: Tensor
-    """(B, width), what the whole image says; it modulates every block and carries the auxiliary loss in training."""
+    places: Tensor
+    """(B, places); they modulate every block too."""
+
+    def expanded(self, batch: int) -> SlowFeatures:
+        """Returns the features of one context for several chunks."""
+        pairs = tuple((_expanded(keys, batch), _expanded(values, batch)) for keys, values in self.keys_values)
+        return SlowFeatures(_expanded(self.instruction, batch), pairs, _expanded(self.places, batch))
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,11 @@ class FastFeatures:
     tokens: Tensor
     """(B, fast tokens, width)."""
     condition: Tensor
-    """(B, width): instruction, summary and age of the context."""
+    """(B, width): instruction, places and age of the context."""
+
+    def expanded(self, batch: int) -> FastFeatures:
+        """Returns the features of one observation for several chunks."""
+        return FastFeatures(_expanded(self.tokens, batch), _expanded(self.condition, batch))
 
 
 class Block(nn.Module):
@@ -110,6 +137,16 @@ class Block(nn.Module):
         return x + nine[8] * self.feed_forward(_norm(x, *nine[6:8]))
 
 
+def _expanded(one: Tensor, batch: int) -> Tensor:
+    return one.expand(batch, *one.shape[1:])
+
+
+def _waves(places: Tensor) -> Tensor:
+    """(..., N) -> (..., N, 2 octaves + 1): each number and its sines and cosines, so that a millimetre is seen."""
+    angles = places.float()[..., None] * torch.pi * 2.0 ** torch.arange(PLACE_OCTAVES, device=places.device)
+    return torch.cat([places.float()[..., None], angles.sin(), angles.cos()], dim=-1)
+
+
 def _norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
@@ -123,9 +160,10 @@ class DualSystem(nn.Module):
         width, condition = config.width, config.condition
         self.text = TextEncoder(config.text_width, condition)
         self.slow_camera = KeypointEncoder(config.slow_keypoints, condition)
-        self.slow_point = nn.Linear(2, width)
-        self.slow_point_names = nn.Parameter(torch.randn(config.slow_keypoints, width) * 0.02)
         self.slow_summary = Mlp(2 * config.slow_keypoints + condition, 256, width, nn.SiLU())
+        self.slow_places = nn.Linear(width, config.places)
+        self.place_token = nn.Linear(2 * PLACE_OCTAVES + 1, width)
+        self.place_names = nn.Parameter(torch.randn(config.places, width) * 0.02)
         self.slow_text = nn.Linear(condition, width)
 
         self.fast_camera = KeypointEncoder(config.fast_keypoints, condition, width=48)
@@ -133,7 +171,7 @@ class DualSystem(nn.Module):
         self.proprioception = Mlp(config.joints, width, width, nn.SiLU())
         self.age = Mlp(64, width, width, nn.SiLU())
         self.instruction = nn.Linear(condition, width)
-        self.summary = nn.Linear(width, width)
+        self.places = Mlp(config.places * (2 * PLACE_OCTAVES + 1), width, width, nn.SiLU())
         self.time = Mlp(128, width, width, nn.SiLU())
 
         tokens = 2 * config.fast_cameras + 1 + config.action_tokens
@@ -153,14 +191,26 @@ class DualSystem(nn.Module):
             slow_image: (B, 3, H, W), -1..1.
             hashed: (B, words, pieces) of ``text.hash_words``.
         """
+        found = self.find(slow_image, hashed)
+        return self.tell(found.instruction, found.places)
+
+    def find(self, slow_image: Tensor, hashed: Tensor) -> Found:
+        """The part of System 2 that looks and reads; arguments as for ``encode``."""
         instruction = self.text(hashed)  # (B, condition)
         points = self.slow_camera(slow_image, instruction)  # (B, K, 2)
         summary = self.slow_summary(torch.cat([points.flatten(1), instruction], dim=-1))  # (B, W)
-        context = torch.cat(
-            [self.slow_point(points) + self.slow_point_names, summary[:, None], self.slow_text(instruction)[:, None]],
-            dim=1,
-        )  # (B, K + 2, W)
-        return SlowFeatures(instruction, tuple(block.keys_values(context) for block in self.blocks), summary)
+        return Found(instruction, summary, self.slow_places(summary))
+
+    def tell(self, instruction: Tensor, places: Tensor) -> SlowFeatures:
+        """The part of System 2 that speaks to System 1.
+
+        Args:
+            instruction: (B, condition).
+            places: (B, places).
+        """
+        tokens = self.place_token(_waves(places)) + self.place_names  # (B, places, W)
+        context = torch.cat([tokens, self.slow_text(instruction)[:, None]], dim=1)  # (B, places + 1, W)
+        return SlowFeatures(instruction, tuple(block.keys_values(context) for block in self.blocks), places)
 
     def look(self, slow: SlowFeatures, fast_images: Tensor, proprioception: Tensor, age_s: Tensor) -> FastFeatures:
         """The part of System 1 that does not depend on the chunk.
@@ -176,7 +226,7 @@ class DualSystem(nn.Module):
         views = self.fast_view(points.flatten(1))  # (B * cameras, 2W)
         views = views.reshape(batch, 2 * cameras, -1)  # (B, 2 * cameras, W)
         tokens = torch.cat([views, self.proprioception(proprioception)[:, None]], dim=1)
-        condition = self.instruction(slow.instruction) + self.summary(slow.summary)
+        condition = self.instruction(slow.instruction) + self.places(_waves(slow.places).flatten(1))
         condition = condition + self.age(sinusoid(age_s * _TIME_SCALE, 64))
         return FastFeatures(tokens, condition)
 

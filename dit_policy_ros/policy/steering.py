@@ -20,7 +20,7 @@ class Drawing:
     """A chunk that is about to be drawn."""
 
     noise: Tensor
-    """(1, H, A) start of the sampler."""
+    """(B, H, A) start of the sampler."""
     corruption: Corruption
     predicts: str
     """What the network gives: 'velocity', 'epsilon', 'sample' or 'v'."""
@@ -37,7 +37,7 @@ class Drawing:
     """Actions on the policy's own grid from ``start_ns`` on to (K, A) in the network's units."""
 
     def of(self, chunk: ActionChunk) -> tuple[Tensor, int]:
-        """Returns another chunk at the instants of this one, (1, H, A), and how many rows from ``lead`` on it covers.
+        """Returns another chunk at the instants of this one, (B, H, A), and how many rows from ``lead`` on it covers.
 
         After its end its last action is held; rows before ``lead`` are zero.
         """
@@ -48,7 +48,7 @@ class Drawing:
             return values, 0
         actions = resample_chunk(chunk, np.clip(instants_ns, chunk.start_ns, chunk.end_ns), "linear")
         moved = ActionChunk(chunk.names, self.start_ns, self.step_ns, actions)
-        values[0, self.lead :] = self.to_network(moved).to(values)
+        values[:, self.lead :] = self.to_network(moved).to(values)
         return values, int((instants_ns <= chunk.end_ns).sum())
 
 

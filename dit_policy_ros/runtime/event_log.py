@@ -23,8 +23,7 @@ class Event:
     """Stamp of the context's observation, where there is one."""
     epoch: int = 0
     committed: int = 0
-    """Actions in the committed prefix, or in the plan; 1 for a context with tensors."""
-
+    """Actions in the committed prefix, or in the plan; of a context 1 for tensors, 2 for tensors with news."""
     step_ns: int = 0
     """Of a plan, whose start is in ``context_ns``."""
 

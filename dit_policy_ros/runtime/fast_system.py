@@ -49,21 +49,40 @@ class FastSystem:
         """End of the newest chunk of this epoch."""
         self._sent: tuple[ActionChunk, int] | None = None
         """The newest chunk, and when it was handed out."""
+        self._is_news = getattr(policy, "is_news", None)
+        self._planned_on: Context | None = None
+        """The context of the newest chunk of this epoch."""
+        self.news = False
+        """Whether the context says something that the newest chunk does not know."""
         self._seen_ns: int | None = None
         self._seen_plan: ActionChunk | None = None
 
-    def hear(self, context: Context) -> None:
-        """Takes a context; one without tensors announces a new epoch, one of an old epoch is dropped."""
-        self.events.add("heard", 0, 0, context.stamp_ns, context.epoch, int(bool(context.tensors)))
+    def hear(self, context: Context, is_news: bool | None = None) -> None:
+        """Takes a context; one without tensors announces a new epoch, one of an old epoch is dropped.
+
+        Args:
+            is_news: whether to plan at once, instead of at the horizon; None asks the policy.
+        """
+        if is_news is None:
+            is_news = bool(context.tensors) and self.tells_news(context)
+        said = int(bool(context.tensors)) + int(is_news)
+        self.events.add("heard", 0, 0, context.stamp_ns, context.epoch, said)
         if context.epoch < self.epoch:
             self.incidents[incidents.OLD_EPOCH] += 1
             return
         self.epoch = context.epoch
-        self.context = context if context.tensors else None
+        self.context = None
+        if context.tensors:
+            self.take(context, is_news)
+
+    def take(self, context: Context, is_news: bool | None = None) -> None:
+        """Plans on a context of this epoch from now on; for ``is_news`` see ``hear``."""
+        self.news = self.tells_news(context) if is_news is None else is_news
+        self.context = context
 
     def begin_epoch(self, epoch: int) -> None:
         """Drops the context."""
-        self.epoch, self.context = epoch, None
+        self.epoch, self.context, self._planned_on, self.news = epoch, None, None, False
 
     def due(self, now_ns: int, observation_ns: int | None, plan: ActionChunk | None) -> bool:
         """Whether a chunk should be begun now.
@@ -73,7 +92,8 @@ class FastSystem:
             plan: what is being executed; read by methods that wait for rest.
         """
         self._note(now_ns, observation_ns, plan)
-        if not schedule.chunk_due(self.state, self.config, now_ns, observation_ns, self.context, self.epoch):
+        known = (self.context, self.epoch, self.news)
+        if not schedule.chunk_due(self.state, self.config, now_ns, observation_ns, *known):
             return False
         if not self.timing.waits_for_rest or plan is None:
             return True
@@ -94,6 +114,7 @@ class FastSystem:
         self.state = schedule.started(self.state, now_ns, observation.stamp_ns, self.epoch)
         length = 0 if committed is None else len(committed.actions)
         self.events.add("act", now_ns, observation.stamp_ns, self.context.stamp_ns, self.epoch, length)
+        self._planned_on, self.news = self.context, False
         return ActJob(now_ns, observation, self.context, committed)
 
     def finish(self, job: ActJob, chunk: ActionChunk, now_ns: int) -> ActionChunk | None:
@@ -133,6 +154,13 @@ class FastSystem:
         self.events.add("failed", 0, self.state.observation_ns or 0)
         self.state = schedule.ended(self.state)
         self.incidents[incidents.FAILED] += 1
+
+    def tells_news(self, context: Context) -> bool:
+        """Whether a context says what the newest chunk of this epoch should have known; the policy judges."""
+        before = self._planned_on
+        if self._is_news is None or before is None or before.epoch != context.epoch:
+            return False
+        return self._is_news(before, context)
 
     def _note(self, now_ns: int, observation_ns: int | None, plan: ActionChunk | None) -> None:
         """Notes inputs that are new."""

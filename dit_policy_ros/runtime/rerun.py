@@ -45,7 +45,8 @@ def rerun_fast(
             plan = _blank(*known) if event.committed else None
             system.due(event.stamp_ns, observation_ns, plan)
         elif event.kind == "heard":
-            system.hear(Context(event.context_ns, "", event.epoch, _TENSORS if event.committed else {}))
+            context = Context(event.context_ns, "", event.epoch, _TENSORS if event.committed else {})
+            system.hear(context, is_news=event.committed == 2)
         elif event.kind == "act" and system.due(event.stamp_ns, observation_ns, plan):
             commit = partial(committed_prefix, system.expected(plan, event.stamp_ns))
             job = system.begin(event.stamp_ns, Observation(observation_ns, {}), commit)

@@ -70,13 +70,17 @@ def chunk_due(
     observation_ns: int | None,
     context: Context | None,
     epoch: int,
+    news: bool = False,
 ) -> bool:
-    """Whether the fast system should start: idle, with a context of this epoch, at its horizon or in a new epoch."""
+    """Whether the fast system should start.
+
+    It must be idle, with a context of this epoch; then it does in a new epoch, at its horizon, or at news.
+    """
     if state.running or observation_ns is None or context is None or context.epoch != epoch:
         return False
     if state.epoch != epoch or state.observation_ns is None:
         return True
-    at_horizon = now_ns >= next_chunk_ns(state, config) or observation_ns < state.observation_ns
+    at_horizon = news or now_ns >= next_chunk_ns(state, config) or observation_ns < state.observation_ns
     return at_horizon and _is_newer(state, config, observation_ns)
 
 

@@ -61,8 +61,11 @@ class Plan:
         return next((targets for until, targets in self.given_up if step < until), self.targets)
 
 
-def plan_episode(body: AlohaBody) -> Plan:
+def plan_episode(body: AlohaBody, reaction_steps: int = REACTION_STEPS) -> Plan:
     """Plans the episode the body was just reset to, its events and the answers to them included.
+
+    Args:
+        reaction_steps: from an event to the first motion that answers it; late answers show what to do then.
 
     Raises:
         WorldError: the world has no expert, or an object is out of reach.
@@ -74,7 +77,7 @@ def plan_episode(body: AlohaBody) -> Plan:
     home = {"left": body.joint_positions()[:6], "right": body.joint_positions()[7:13]}
     sides = [_joint_targets(body, side, hands[side], home[side], length) for side in ("left", "right")]
     plan = Plan(np.concatenate(sides, axis=1), _careful(careful_spans, length))
-    return _answer(body, body.episode.event, hands, plan) if body.episode.event else plan
+    return _answer(body, body.episode.event, hands, plan, reaction_steps) if body.episode.event else plan
 
 
 def home_frame(body: AlohaBody, side: str, grip: float = 0.0) -> Keyframe:
@@ -108,6 +111,7 @@ Spans = tuple[tuple[int, int], ...]
 _HANDOVER_SPANS: Spans = ((52, 90), (150, 216))
 _MEET_M = np.array([0.0, 0.5, 0.30])
 _LIFT_STEPS = 12
+_RELEASE_STEPS = 8
 _LOW_M = 0.005
 """How far below the beginning of a grasp the hand must rise before it goes to another cube."""
 _LEAST_TRAVEL_STEPS = 18
@@ -157,9 +161,12 @@ def _left_hand_from_waiting() -> list[Keyframe]:
     ]
 
 
-def _answer(body: AlohaBody, event: Event, hands: Hands, plan: Plan) -> Plan:
-    """Goes for what is asked after an event, out of the motion of the plan so far; the rest comes later by as much."""
-    step = event.step + REACTION_STEPS
+def _answer(body: AlohaBody, event: Event, hands: Hands, plan: Plan, reaction_steps: int) -> Plan:
+    """Goes for what is asked after an event, out of the motion of the plan so far; the rest comes later by as much.
+
+    A hand that is down already lets go of whatever it holds, and rises first.
+    """
+    step = event.step + reaction_steps
     target = body.episode.after(event).target
     pose = event.pose if event.pose is not None else body.data.joint(f"{target}_joint").qpos
     coming = _right_hand_from_above(pose)
@@ -167,18 +174,21 @@ def _answer(body: AlohaBody, event: Event, hands: Hands, plan: Plan) -> Plan:
     above_old = hands["right"][1]
     arm_now = plan.targets[step, 7:13]
     is_low = step > above_old.step and now.position[2] < above_old.position[2] - _LOW_M
-    ready = step + (_LIFT_STEPS if is_low else 0)
+    release = _RELEASE_STEPS if now.grip < NARROW else 0
+    ready = step + release + (_LIFT_STEPS if is_low else 0)
     arm_ready = plan.targets[above_old.step, 7:13] if is_low else arm_now
     turn_rad = np.abs(_reach(body, "right", coming[0])[1] - arm_ready).max()
     above_step = max(above_old.step, ready + int(max(_LEAST_TRAVEL_STEPS, np.ceil(_TRAVEL_STEPS_PER_RAD * turn_rad))))
     delay = above_step - coming[0].step
-    right = [replace(now, step=ready), *_later(coming, delay)]
+    right = [replace(now, step=ready, grip=max(now.grip, NARROW)), *_later(coming, delay)]
     left = [*hands["left"][:2], *_later(hands["left"][2:], delay)]
     length = right[-1].step + 1
     left_joints = _joint_targets(body, "left", left, body.joint_positions()[:6], length)
     right_joints = _joint_targets(body, "right", right, arm_ready, length)
-    lift = arm_now + _minimum_jerk(np.arange(ready - step) / _LIFT_STEPS)[:, None] * (arm_ready - arm_now)
-    lift = np.concatenate([lift, np.full((len(lift), 1), now.grip)], axis=1)
+    every = np.arange(ready - step)
+    lift = arm_now + _minimum_jerk(np.clip((every - release) / _LIFT_STEPS, 0, 1))[:, None] * (arm_ready - arm_now)
+    grip = np.interp(every, [0, max(release, 1)], [now.grip, max(now.grip, NARROW)])
+    lift = np.concatenate([lift, grip[:, None]], axis=1)
     right_joints = _taken_over(plan.targets[:, 7:], step, np.concatenate([lift, right_joints]))
     spans = [(begin, min(end, step)) for begin, end in _HANDOVER_SPANS if begin < step]
     spans += [(begin + delay, end + delay) for begin, end in _HANDOVER_SPANS]

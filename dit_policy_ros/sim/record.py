@@ -14,11 +14,13 @@ from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.errors import WorldError
 from dit_policy_ros.robot import RobotSpec, load_robot
 from dit_policy_ros.sim.body import CAMERA_PERIOD_NS, CONTROL_NS, AlohaBody
-from dit_policy_ros.sim.expert import Plan, plan_episode
+from dit_policy_ros.sim.expert import REACTION_STEPS, Plan, plan_episode
 from dit_policy_ros.types import Trajectory
 
 COMMAND_EVERY_STEPS = 10
 COMMAND_AHEAD_STEPS = 25
+LATE_STEPS = (REACTION_STEPS, 41)
+"""From an event to the answer, first and one past the last: a policy hears of it as late when its systems are slow."""
 HOLD_STEPS = 30
 """How long a recording goes on after the expert is done."""
 _NOISE_CORRELATION = 0.9
@@ -47,20 +49,25 @@ def record_episode(body: AlohaBody, seed: int, path: Path, phrase_set: str = "tr
         path: folder of the bag to make.
         phrase_set: which sentences to draw the instruction from.
         disturb: push the joints off the plan between the careful moments, while the commands stay those of the plan,
-            so that a policy trained on them learns the way back.
+            and answer events late, so that a policy trained on them learns the way back.
 
     Raises:
         BagError: the folder exists.
     """
     body.rewind()
     body.reset(seed, phrase_set)
-    plan = plan_episode(body)
+    reaction_steps = int(np.random.default_rng([seed, 29]).integers(*LATE_STEPS)) if disturb else REACTION_STEPS
+    plan = plan_episode(body, reaction_steps)
     noise = _disturbances(body, plan, seed) if disturb else np.zeros_like(plan.targets)
     cameras = tuple(body.robot.cameras)
     event = body.episode.event
     surprises_ns = (body.start_ns + event.step * CONTROL_NS,) if event else ()
     metadata = EpisodeMetadata(
-        instruction=body.instruction, world=body.world.name, seed=seed, surprises_ns=surprises_ns
+        instruction=body.instruction,
+        world=body.world.name,
+        seed=seed,
+        surprises_ns=surprises_ns,
+        answers_ns=tuple(stamp_ns + reaction_steps * CONTROL_NS for stamp_ns in surprises_ns),
     )
     replan_steps = {step for step, _ in plan.given_up}
     said = None

@@ -36,12 +36,22 @@ class TrainConfig:
     """Most committed tokens."""
     blind_share: float = 0.0
     """Share of the samples whose fast cameras are hidden."""
-    state_noise: float = 0.02
+    place_noise: float = 0.01
+    """Spread of the noise on what System 2 tells System 1; its own error on scenes it never saw is about this."""
+    state_noise: float = 0.03
     """Spread of the noise on normalised proprioception."""
+    displacement: float = 0.15
+    """Largest spread by which arms on their way to a grasp are put beside the demonstrated path, normalised; the
+    actions lead back."""
+    displacement_holding: float = 0.04
+    """The same in the rest of an episode, where less goes wrong and more depends on it."""
+    return_steps: int = 20
+    """Actions until they are back."""
     brightness: float = 0.15
     """Largest relative change of brightness and contrast of an image."""
     approach_share: float = 0.5
-    """Share of the samples that are drawn from before an episode's first grasp; the others from all of it."""
+    """Share of the samples that are drawn from before an episode's first grasp, or from between its last surprise and
+    the grasp after it; the others from all of it."""
     phrases: int = 48
     """Further instructions in a step, without images."""
     phrase_groups: int = 8
@@ -54,8 +64,10 @@ class TrainConfig:
     """The first steps teach System 2 alone, on scenes with known places; none where there are no such scenes."""
     locate_batch: int = 64
     """Scenes in such a step."""
+    find_while_acting: bool = False
+    """Whether System 2 goes on learning in the later steps; it does anyway where it could not learn before."""
     scenes: int = 16
-    """Scenes in every later step."""
+    """Scenes in every later step in which it does."""
     place_loss: float = 1.0
     """Weight of the loss: from the slow features alone, where what is asked for lies."""
     unknown_words: float = 0.05

@@ -15,6 +15,8 @@ class Lesson:
 
     scenes: SceneBatch | None
     batch: Batch | None
+    finds: bool = True
+    """Whether System 2 learns too."""
 
 
 class Curriculum:
@@ -30,8 +32,8 @@ class Curriculum:
         """Returns the next lesson."""
         config, locating = self._config, self._step < self._config.locate_steps
         self._step += 1
-        if self._scenes is None:
-            return Lesson(None, self._source.draw())
-        if locating:
+        if self._scenes is not None and locating:
             return Lesson(self._scenes.draw(config.locate_batch), None)
-        return Lesson(self._scenes.draw(config.scenes) if config.scenes else None, self._source.draw())
+        goes_on = self._scenes is not None and config.find_while_acting and config.scenes > 0
+        scenes = self._scenes.draw(config.scenes) if goes_on else None
+        return Lesson(scenes, self._source.draw(), config.find_while_acting)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dit_policy_ros.policy.dual_system import DualSystem, FastFeatures, SlowFeatures
+from dit_policy_ros.train.config import TrainConfig
 from dit_policy_ros.train.curriculum import Lesson
 from dit_policy_ros.train.samples import Batch
-from dit_policy_ros.train.scenes import PLACE_WIDTH, SceneBatch
+from dit_policy_ros.train.scenes import SceneBatch
 
 _PLACE_KNEE = 0.1
 """Beyond this error, relative to half the table, the place loss grows in a line: a hidden object pulls no harder."""
@@ -33,29 +34,33 @@ class Losses:
 class Objective(nn.Module):
     """Network and auxiliary heads; the heads are used in training only."""
 
-    def __init__(self, network: DualSystem, flow_samples: int, phrase_groups: int, blind_share: float = 0.0) -> None:
+    def __init__(self, network: DualSystem, config: TrainConfig) -> None:
         super().__init__()
         self.network = network
-        self.phrase_head = nn.Linear(network.config.condition, phrase_groups)
+        self.phrase_head = nn.Linear(network.config.condition, config.phrase_groups)
         self.grasp_head = nn.Linear(network.config.width, network.config.joints)
-        self.place_head = nn.Linear(network.config.width, PLACE_WIDTH)
-        self._flow_samples = flow_samples
-        self._blind_share = blind_share
+        self._flow_samples = config.flow_samples
+        self._blind_share = config.blind_share
+        self._place_noise = config.place_noise
 
     def forward(self, lesson: Lesson, generator: torch.Generator) -> Losses:
         """Draws noises and flow times, and returns the losses."""
-        zero = self.place_head.weight.new_zeros(())
+        zero = self.grasp_head.weight.new_zeros(())
         flow = grasp = phrase = place = zero
         if lesson.batch is not None:
-            flow, grasp = self._act_losses(lesson.batch, generator)
+            flow, grasp = self._act_losses(lesson.batch, lesson.finds, generator)
+        if lesson.batch is not None and lesson.finds:
             phrase = self._phrase_loss(self.network.text(lesson.batch.phrases), lesson.batch.phrase_groups)
         if lesson.scenes is not None:
             place, same = self._scene_losses(lesson.scenes)
             phrase = phrase + same
         return Losses(flow, grasp, phrase, place)
 
-    def _act_losses(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        slow = self.network.encode(batch.slow_image, batch.hashed)
+    def _act_losses(self, batch: Batch, finds: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        with torch.set_grad_enabled(finds):
+            found = self.network.find(batch.slow_image, batch.hashed)
+        noise = torch.randn(found.places.shape, generator=generator).to(found.places)
+        slow = self.network.tell(found.instruction, found.places + self._place_noise * noise)
         fast = self._blinded(self.network.look(slow, batch.fast_images, batch.state, batch.age_s), generator)
         actions, committed = self._repeat(batch.actions), self._repeat(batch.committed)
         noise = torch.randn(actions.shape, generator=generator).to(actions.device)
@@ -66,7 +71,7 @@ class Objective(nn.Module):
         wanted = (~committed & self._repeat(batch.foreseeable))[..., None].float()
         error = (velocity.float() - (actions - noise)).square() * wanted
         flow = error.sum() / (wanted.sum() * actions.shape[-1]).clamp(min=1)
-        miss = (self.grasp_head(slow.summary).float() - batch.grasp).square() * batch.grasp_known
+        miss = (self.grasp_head(found.summary).float() - batch.grasp).square() * batch.grasp_known
         grasp = miss.sum() / batch.grasp_known.sum().clamp(min=1)
         return flow, grasp
 
@@ -79,10 +84,10 @@ class Objective(nn.Module):
         return FastFeatures(fast.tokens * seen[..., None].to(fast.tokens), fast.condition)
 
     def _scene_losses(self, scenes: SceneBatch) -> tuple[Tensor, Tensor]:
-        slow = self.network.encode(scenes.images, scenes.hashed)
-        guess = self.place_head(slow.summary).float()
+        found = self.network.find(scenes.images, scenes.hashed)
+        guess = found.places.float()
         miss = nn.functional.smooth_l1_loss(guess, scenes.places, reduction="none", beta=_PLACE_KNEE) * scenes.known
-        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(slow.instruction, scenes.groups)
+        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(found.instruction, scenes.groups)
 
     def _phrase_loss(self, instructions: Tensor, groups: Tensor) -> Tensor:
         known = groups >= 0
@@ -95,7 +100,7 @@ class Objective(nn.Module):
 
     def _repeat_slow(self, slow: SlowFeatures) -> SlowFeatures:
         pairs = tuple((self._repeat(keys), self._repeat(values)) for keys, values in slow.keys_values)
-        return SlowFeatures(self._repeat(slow.instruction), pairs, self._repeat(slow.summary))
+        return SlowFeatures(self._repeat(slow.instruction), pairs, self._repeat(slow.places))
 
     def _repeat_fast(self, fast: FastFeatures) -> FastFeatures:
         return FastFeatures(self._repeat(fast.tokens), self._repeat(fast.condition))

@@ -22,3 +22,33 @@ def forget_words(hashed: Tensor, share: float, rng: np.random.Generator) -> Tens
     forget = torch.from_numpy(rng.random(hashed.shape[:2]) < share)
     strange = torch.from_numpy(rng.integers(1, BUCKETS, hashed.shape))
     return torch.where(forget[..., None] & (hashed != 0), strange, hashed)
+
+
+def displaced(
+    state: np.ndarray,
+    actions: np.ndarray,
+    committed: int,
+    arms: np.ndarray,
+    size: float,
+    back_steps: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a robot beside its demonstrated path, and leads it back: what a policy needs to mend its own errors.
+
+    What is committed goes on beside the path; from then on the displacement dies away on a minimum-jerk curve.
+
+    Args:
+        state: (J,) normalised.
+        actions: (H, J) normalised.
+        committed: leading actions that stand already.
+        arms: (J,) bool, joints to displace; grippers open and close at their time.
+        size: largest spread of the displacement of a joint, normalised.
+        back_steps: actions until the path is reached.
+
+    Returns:
+        Another state and other actions.
+    """
+    offset = np.where(arms, rng.normal(0.0, rng.uniform(0.0, size), len(state)), 0.0)
+    s = np.clip((np.arange(len(actions)) - committed + 1) / back_steps, 0.0, 1.0)
+    left = 1.0 - s**3 * (10.0 - 15.0 * s + 6.0 * s**2)
+    return state + offset, actions + left[:, None] * offset

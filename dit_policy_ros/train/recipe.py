@@ -14,12 +14,13 @@ from dit_policy_ros import __version__
 from dit_policy_ros.data.dataset import Dataset, load_dataset
 from dit_policy_ros.data.episode_cache import CacheConfig
 from dit_policy_ros.data.running_statistics import Statistics
-from dit_policy_ros.errors import ConfigError
-from dit_policy_ros.policy.checkpoint import save_dual_policy
-from dit_policy_ros.policy.dual_policy import DualPolicyConfig, Range
+from dit_policy_ros.errors import CheckpointError, ConfigError
+from dit_policy_ros.policy.checkpoint import load_policy, save_dual_policy
+from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.robot import RobotSpec, load_robot
 from dit_policy_ros.train.config import TrainConfig, load_train_config
 from dit_policy_ros.train.curriculum import Curriculum
+from dit_policy_ros.train.run_state import RunState
 from dit_policy_ros.train.samples import BatchSource, Rephrase
 from dit_policy_ros.train.scenes import Scenes, SceneSource
 from dit_policy_ros.train.trainer import Progress, averaged_network, start_run, train
@@ -41,17 +42,20 @@ def run_recipe(
     rephrase: Rephrase | None,
     on_progress: Callable[[Progress], None] | None = None,
     make_scenes: Callable[[Dataset, TrainConfig], Sequence[Scenes]] | None = None,
+    start_from: Path | None = None,
 ) -> None:
     """Trains a policy and writes it to ``out``; goes on where an earlier call stopped.
 
     Args:
+        start_from: a policy directory whose weights and ranges to begin with; its System 2 knows where things are, so
+            the part of the run that teaches this alone is left out.
         make_scenes: gives scenes like those of the recordings, for System 2 to learn to find things in; without any
             that part of the run is left out.
 
     Raises:
         ConfigError: the recipe is malformed or does not fit the robot.
         BagError: a bag cannot be used.
-        CheckpointError: ``out`` holds the state of another run.
+        CheckpointError: ``out`` holds the state of another run, or ``start_from`` is no policy of this recipe.
     """
     if len(weights) != len(folders):
         raise ConfigError(f"{len(weights)} weights for {len(folders)} folders; give one for each, or none.")
@@ -63,9 +67,16 @@ def run_recipe(
     states, actions = (_range(summary) for summary in dataset.statistics())
     shares = _shares(dataset, folders, weights)
     scenes = tuple(make_scenes(dataset, config)) if make_scenes else ()
+    told = {kind.places.shape[-1] for kind in scenes} - {config.network.places}
+    if told:
+        raise ConfigError(f"Scenes tell {min(told)} numbers, the recipe's network {config.network.places} places.")
     if not scenes:
-        config = replace(config, locate_steps=0, scenes=0)
+        finds = config.find_while_acting or start_from is None
+        config = replace(config, locate_steps=0, scenes=0, find_while_acting=finds)
     state = start_run(config, seed)
+    if start_from is not None:
+        config = replace(config, locate_steps=0)
+        states, actions = _begin_with(state, start_from, config, robot)
     if state.load(out / "training"):
         print(f"Going on at step {state.step}.")
     bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")
@@ -87,6 +98,23 @@ def run_recipe(
     notes = _notes(dataset, sum(len(kind.images) for kind in scenes), config, steps, seed, state.seconds)
     save_dual_policy(out, policy, averaged_network(state), notes)
     print(f"Wrote the policy to {out}. Try it: python -m dit_policy_ros evaluate --policy {out} --help")
+
+
+def _begin_with(state: RunState, start_from: Path, config: TrainConfig, robot: RobotSpec) -> tuple[Range, Range]:
+    """Gives the run the weights of a policy; returns the ranges of its states and actions."""
+    other = load_policy(start_from)
+    if not isinstance(other, DualPolicy):
+        raise CheckpointError(f"{start_from} is no dual-system policy; --start-from needs one that `train` wrote.")
+    for name, mine, theirs in (
+        ("sizes", config.network, other.config.network),
+        ("joints", robot.names, other.config.joint_names),
+        ("cameras", (config.slow_camera, *config.fast_cameras), (other.config.slow_camera, *other.config.fast_cameras)),
+    ):
+        if mine != theirs:
+            raise CheckpointError(f"{start_from} has other {name} than this recipe: {theirs}, not {mine}.")
+    state.objective.network.load_state_dict(other.network.state_dict())
+    state.average = {name: value.detach().clone() for name, value in other.network.state_dict().items()}
+    return other.config.states, other.config.actions
 
 
 def _range(summary: Statistics) -> Range:

@@ -18,7 +18,7 @@ from dit_policy_ros.data.episode_cache import EpisodeArrays
 from dit_policy_ros.policy.dual_policy import Range, image_tensor
 from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.train.config import TrainConfig
-from dit_policy_ros.train.perturb import forget_words, jitter
+from dit_policy_ros.train.perturb import displaced, forget_words, jitter
 from dit_policy_ros.types import nanoseconds, seconds
 
 NO_GROUP = -100
@@ -93,6 +93,7 @@ class BatchSource:
         self._config = config
         self._states, self._actions = states, actions
         self._shares = shares
+        self._arms = np.array([column not in grippers for column in range(len(states.lower))])
         self._rephrase = rephrase
         self._rng = np.random.default_rng(seed)
         names = [camera.name for camera in (config.slow_camera, *config.fast_cameras)]
@@ -113,9 +114,9 @@ class BatchSource:
             slow_image=slow_image,
             fast_images=fast_images,
             hashed=forget_words(torch.stack(hashed), config.unknown_words, self._rng),
-            state=_tensor(self._states.normalise(np.stack(state)) + noise),
+            state=_tensor(np.stack(state) + noise),
             age_s=_tensor(np.array(age)),
-            actions=_tensor(self._actions.normalise(np.stack(actions))),
+            actions=_tensor(np.stack(actions)),
             committed=torch.from_numpy(np.stack(committed)),
             foreseeable=torch.from_numpy(np.stack(foreseeable)),
             grasp=_tensor(self._actions.normalise(np.stack(grasp))),
@@ -148,6 +149,11 @@ class BatchSource:
         step = config.network.steps_per_token
         committed = np.arange(config.network.horizon) < step * rng.integers(config.largest_commitment + 1)
         times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
+        state = self._states.normalise(episode.positions_at(np.array([now_ns]))[0])
+        actions = self._actions.normalise(episode.targets_at(times_ns))
+        is_free = any(begin_ns <= now_ns < end_ns for begin_ns, end_ns in self._approaches(pick))
+        size = config.displacement if is_free else config.displacement_holding
+        state, actions = displaced(state, actions, int(committed.sum()), self._arms, size, config.return_steps, rng)
         times, targets, known = self._grasps[pick]
         coming = min(int(np.searchsorted(times, slow_ns, side="right")), len(times) - 1)
         seen = known[coming] & (times[coming] > slow_ns) & episode.foreseeable(slow_ns, times[[coming]])
@@ -155,21 +161,26 @@ class BatchSource:
             slow,
             np.stack(fast),
             hash_words(self._phrase(episode, episode.instruction_index_at(slow_ns)).text),
-            episode.positions_at(np.array([now_ns]))[0],
+            state,
             age_s,
-            episode.targets_at(times_ns),
+            actions,
             committed,
             episode.foreseeable(slow_ns, times_ns),
             targets[coming],
             seen,
         )
 
-    def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
-        """Index of a frame; often one before the first grasp, where looking matters most."""
+    def _approaches(self, pick: int) -> tuple[tuple[int, int], ...]:
+        """From when to when a hand was on its way: to the first grasp; from the last answered surprise to the next."""
         times, _, _ = self._grasps[pick]
-        before = int(np.searchsorted(clock, times[0]))
-        if 0 < before < len(clock) and self._rng.random() < self._config.approach_share:
-            return int(self._rng.integers(before))
+        answered_ns = max(self._episodes[pick].answers_ns.values(), default=0)
+        return (0, int(times[0])), (answered_ns, int(times[times >= answered_ns][0]))
+
+    def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
+        """Index of a frame; often one of the last approach, where looking matters most."""
+        begin, before = np.searchsorted(clock, self._approaches(pick)[-1])
+        if begin < before < len(clock) and self._rng.random() < self._config.approach_share:
+            return int(self._rng.integers(begin, before))
         return int(self._rng.integers(len(clock)))
 
     def _frame(self, camera: str, pick: int, at_ns: int) -> tuple[np.ndarray, int]:

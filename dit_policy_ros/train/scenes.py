@@ -15,9 +15,6 @@ from dit_policy_ros.train.config import TrainConfig
 from dit_policy_ros.train.perturb import forget_words, jitter
 from dit_policy_ros.train.samples import Phrase
 
-PLACE_WIDTH = 6
-"""Numbers that describe where things lie; what they mean is up to who makes the scenes."""
-
 
 @dataclass(frozen=True)
 class Scenes:
@@ -28,7 +25,7 @@ class Scenes:
     ask: tuple[Callable[[np.random.Generator], Phrase], ...]
     """T functions, each draws a sentence that asks for its thing."""
     places: np.ndarray
-    """(N, T, PLACE_WIDTH) about -1..1, NaN where an answer is unknown."""
+    """(N, T, places) about -1..1, NaN where an answer is unknown; what they mean is up to who makes the scenes."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class SceneBatch:
     groups: Tensor
     """(B,) int64, which instructions ask for the same."""
     places: Tensor
-    """(B, PLACE_WIDTH), 0 where unknown."""
+    """(B, places), 0 where unknown."""
     known: Tensor
-    """(B, PLACE_WIDTH) bool."""
+    """(B, places) bool."""
 
 
 class SceneSource:

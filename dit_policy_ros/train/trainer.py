@@ -52,7 +52,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 def start_run(config: TrainConfig, seed: int) -> RunState:
     """Returns the state of a run that has not begun."""
     torch.manual_seed(seed)
-    objective = Objective(DualSystem(config.network), config.flow_samples, config.phrase_groups, config.blind_share)
+    objective = Objective(DualSystem(config.network), config)
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
@@ -159,4 +159,4 @@ def _to(lesson: Lesson, device: str) -> Lesson:
         None if part is None else type(part)(**{name: value.to(device) for name, value in vars(part).items()})
         for part in (lesson.scenes, lesson.batch)
     )
-    return Lesson(scenes, batch)
+    return Lesson(scenes, batch, lesson.finds)

@@ -136,15 +136,26 @@ def test_each_instant_has_the_instruction_that_held_then(robot, tmp_path, record
         assert said == ["lift it", "lift it", "put it down"]
         assert [episode.instruction_index_at(now_ns) for now_ns in (first_ns - 1, second_ns)] == [0, 1]
         counts = [episode.foreseeable(int(source.times_ns[k]), source.times_ns).sum() for k in (0, 9, 10, 14, 15)]
-        assert counts == [10, 10, 15, 15, 24]
+        assert counts == [10, 10, 5, 5, 9]
     # What an earlier version cached knew one instruction and no surprises.
     (file,) = (tmp_path / "cache").glob("*/entry.json")
     entry = json.loads(file.read_text())
-    del entry["instructions"], entry["metadata"]["surprises_ns"]
+    del entry["instructions"], entry["metadata"]["surprises_ns"], entry["metadata"]["answers_ns"]
     file.write_text(json.dumps(entry))
     (episode,) = load().episodes
     assert episode.instruction_at(second_ns) == "lift it"
     assert episode.foreseeable(0, source.times_ns).all()
+
+
+def test_until_the_answer_commands_are_right_for_what_was_seen_before_the_surprise(record, load):
+    source = record("bags/a", steps=24)
+    (episode,) = load().episodes
+    surprise_ns, answer_ns = int(source.times_ns[8]), int(source.times_ns[14])
+    metadata = replace(episode.metadata, surprises_ns=(surprise_ns,), answers_ns=(answer_ns,))
+    late = replace(episode, metadata=metadata)
+    before, after = (late.foreseeable(int(source.times_ns[k]), source.times_ns) for k in (7, 8))
+    np.testing.assert_array_equal(np.flatnonzero(before), np.arange(14))
+    np.testing.assert_array_equal(np.flatnonzero(after), np.arange(14, 24))
 
 
 def test_episodes_of_one_bag_are_apart(record, load, robot):

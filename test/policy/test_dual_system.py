@@ -117,6 +117,23 @@ def test_same_observation_same_chunk():
     assert a.start_ns == observation.stamp_ns == a.observation_ns
 
 
+def test_a_mirrored_chunk_is_the_mean_of_two():
+    once, negative = (make_policy(noise_scale=scale, mirrored=False) for scale in (1.0, -1.0))
+    both = make_policy(mirrored=True)
+    chunks = [policy.act(observe(), policy.encode(observe(), "go")).actions for policy in (once, negative, both)]
+    assert np.abs(chunks[0] - chunks[1]).max() > 1e-3
+    np.testing.assert_allclose((chunks[0] + chunks[1]) / 2, chunks[2], atol=1e-5)
+
+
+def test_news_is_what_lies_elsewhere_by_more_than_the_eye_errs():
+    policy = make_policy()
+    context = policy.encode(observe(), "go")
+    for moved, is_news in ((0.0, False), (0.1, False), (-0.2, True)):
+        places = context.tensors["places"].copy()
+        places[0, 1] += moved
+        assert policy.is_news(context, replace(context, tensors={**context.tensors, "places": places})) == is_news
+
+
 def test_noise_scale_zero_starts_from_the_mean():
     policy = make_policy(noise_scale=0.0)
     context = policy.encode(observe(), "go")

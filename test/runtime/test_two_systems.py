@@ -12,6 +12,7 @@ from dit_policy_ros.runtime import incidents
 from dit_policy_ros.runtime.event_log import KINDS, EventLog
 from dit_policy_ros.runtime.fast_system import FastSystem
 from dit_policy_ros.runtime.incidents import Incidents, count_stale
+from dit_policy_ros.runtime.rerun import rerun_fast
 from dit_policy_ros.runtime.schedule import ScheduleConfig
 from dit_policy_ros.runtime.seam_window import SeamWindow
 from dit_policy_ros.runtime.slow_system import SlowSystem
@@ -85,6 +86,33 @@ def test_results_of_an_old_epoch_are_dropped_and_counted(fast):
     fast.hear(context(1100, epoch=2))
     assert fast.due(1200 * MS, 1190 * MS, None)
     assert fast.incidents[incidents.OLD_EPOCH] == 2
+
+
+def test_at_news_a_chunk_is_planned_before_its_time_and_only_one():
+    def differs(before, other):
+        return bool(before.tensors["x"] != other.tensors["x"])
+
+    policy = SimpleNamespace(**vars(POLICY), is_news=differs)
+    system = FastSystem(policy, ScheduleConfig(execution_horizon_s=0.5))
+    old, new = context(900), Context(1000 * MS, "go", 1, {"x": np.ones(1)})
+    system.hear(old)
+    plan_once(system, 1000, 60)
+    for heard, is_due in ((old, False), (new, True)):
+        system.hear(heard)
+        assert system.due(1200 * MS, 1190 * MS, None) == is_due
+    plan_once(system, 1200, 60)
+    system.hear(new)
+    assert not system.due(1300 * MS, 1290 * MS, None)
+    assert [event.committed for event in system.events.of("heard")] == [1, 1, 2, 1]
+    decided = rerun_fast(system.events, policy, ScheduleConfig(execution_horizon_s=0.5)).of("heard")
+    assert [event.committed for event in decided] == [1, 1, 2, 1]
+    system.hear(Context(1100 * MS, "stop", 2, {"x": np.zeros(1)}))
+    assert not system.news
+    deaf = FastSystem(POLICY, ScheduleConfig(execution_horizon_s=0.5))
+    deaf.hear(old)
+    plan_once(deaf, 1000, 60)
+    deaf.hear(new)
+    assert not deaf.due(1200 * MS, 1190 * MS, None)
 
 
 def test_overruns_and_missed_deadlines_are_told_apart(fast):

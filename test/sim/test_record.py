@@ -6,7 +6,7 @@ import pytest
 from dit_policy_ros.data.bag_reader import open_episode
 from dit_policy_ros.errors import WorldError
 from dit_policy_ros.robot import load_robot
-from dit_policy_ros.sim import record
+from dit_policy_ros.sim import expert, record
 from dit_policy_ros.sim.body import CAMERA_PERIOD_NS, CONTROL_NS, IMAGE_SIZES, AlohaBody
 from dit_policy_ros.sim.expert import plan_episode
 from dit_policy_ros.sim.record import HOLD_STEPS, record_episode, record_many
@@ -101,15 +101,20 @@ def test_a_switch_says_both_instructions_and_commands_only_what_was_known(tmp_pa
 def test_a_nudge_is_seen_and_noted(tmp_path):
     body = AlohaBody("aloha_nudged", load_robot("aloha"))
     assert record_episode(body, SEED, tmp_path / "nudged").strict
+    record_episode(body, SEED, tmp_path / "quick", disturb=False)
     episode = open_episode(tmp_path / "nudged", body.robot)
     assert len(episode.instructions) == 1
     event_ns = episode.joints.times_ns[0] + CONTROL_NS * body.world.sample(SEED, "train").event.step
     assert episode.metadata.surprises_ns == (event_ns,)
+    (late_ns,) = episode.metadata.answers_ns
+    (quick_ns,) = open_episode(tmp_path / "quick", body.robot).metadata.answers_ns
+    assert quick_ns == event_ns + expert.REACTION_STEPS * CONTROL_NS
+    assert quick_ns < late_ns < event_ns + record.LATE_STEPS[1] * CONTROL_NS
     body.close()
 
 
 def test_a_failure_leaves_no_bag(body, tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "plan_episode", lambda body: plan_that_does_nothing(body))
+    monkeypatch.setattr(record, "plan_episode", lambda body, reaction_steps: plan_that_does_nothing(body))
     outcome = record_episode(body, SEED, tmp_path / "failed")
     assert not outcome.strict
     assert list(tmp_path.iterdir()) == []

@@ -61,6 +61,11 @@ class WrappedPolicy:
         """Cameras that ``act`` looks at."""
         return self.policy.fast_cameras
 
+    @property
+    def is_news(self):
+        """The policy's own judgement of contexts; None where it has none."""
+        return getattr(self.policy, "is_news", None)
+
     def example_observation(self) -> Observation:
         """Returns an observation that the policy accepts."""
         return self.policy.example_observation()
