@@ -109,8 +109,9 @@ class Trajectory:
 class Policy(Protocol):
     """A two-speed policy. Implementations live in ``policy/``.
 
-    It may have two more attributes: ``commit_multiple``, the committed prefix is a multiple of this many actions; and
-    ``is_news(before, context)``, whether a context is so different that a chunk is planned at once.
+    It may have more attributes: ``commit_multiple``, the committed prefix is a multiple of this many actions;
+    ``is_news(before, context)``, whether a context is so different that a chunk is planned at once; and
+    ``execution_horizon_s``, how long a chunk is followed where nobody says otherwise, 0 for two thirds of it.
     """
 
     @property

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="", help="continuity methods, separated by commas, or all")
     parser.add_argument("--sweep", action="store_true", help="measure over a range of delays and draw the curves")
     parser.add_argument(
-        "--horizon", type=float, metavar="S", help="time from one chunk to the next (default two thirds of a chunk)"
+        "--horizon", type=float, metavar="S", help="time from one chunk to the next (default: as the policy says)"
     )
     parser.add_argument("--encode-period", type=float, metavar="S", help="least time between two encodes")
     parser.add_argument(

@@ -60,6 +60,8 @@ class DualPolicyConfig:
     """Euler steps from noise to action."""
     noise_scale: float = 1.0
     """Spread of the starting noise; 0 starts every chunk from its mean."""
+    execution_horizon_s: float = 0.32
+    """How long a chunk is followed where nobody says otherwise; 0 leaves it to the schedule."""
     mirrored: bool = True
     """Whether a chunk is the mean of two, drawn from a noise and its negative: what is linear in the noise cancels."""
 
@@ -87,6 +89,11 @@ class DualPolicy:
     def commit_multiple(self) -> int:
         """The committed prefix must be a multiple of this many actions."""
         return self.config.network.steps_per_token
+
+    @property
+    def execution_horizon_s(self) -> float:
+        """How long a chunk is followed where nobody says otherwise, [s]; 0 leaves it to the schedule."""
+        return self.config.execution_horizon_s
 
     @property
     def slow_cameras(self) -> tuple[str, ...]:

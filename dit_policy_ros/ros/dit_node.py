@@ -21,7 +21,11 @@ class DitOptions(PolicyUserOptions):
 
     continuity: str = parameter("", "How chunks are joined, see docs/asynchrony.md; empty: as the policy's file says.")
     execution_horizon_s: float = parameter(
-        0.0, "Time from one planned observation to the next; 0: two thirds of a chunk", "s", 0.0, 10.0
+        0.0,
+        "Time from one planned observation to the next; 0: as the policy says, or two thirds of a chunk",
+        "s",
+        0.0,
+        10.0,
     )
     commit_max_steps: int = parameter(24, "Longest committed prefix; 0 plans without one", "steps", 0, 1000)
 

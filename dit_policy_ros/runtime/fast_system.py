@@ -35,7 +35,8 @@ class FastSystem:
     """Told the time by its owner. Not thread-safe."""
 
     def __init__(self, policy: Policy, config: ScheduleConfig, timing: Timing | None = None) -> None:
-        self.config = schedule.fitted(config, policy.horizon * policy.step_ns)
+        preferred_s = getattr(policy, "execution_horizon_s", 0.0)
+        self.config = schedule.fitted(config, policy.horizon * policy.step_ns, preferred_s)
         self.timing = timing or Timing()
         self.state = LoopState()
         self.epoch = 0

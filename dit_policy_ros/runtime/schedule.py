@@ -15,7 +15,10 @@ class ScheduleConfig:
     """How eagerly the two loops run."""
 
     execution_horizon_s: float = 0.0
-    """A new chunk is planned this long after the observation of the last one, [s]; 0: two thirds of a chunk."""
+    """A new chunk is planned this long after the observation of the last one, [s].
+
+    0: as the policy says, or two thirds of a chunk.
+    """
     encode_period_s: float = 0.0
     """Least time between the starts of two encodes, [s]; 0: as soon as the last ended."""
     first_delay_s: float = 0.1
@@ -29,15 +32,18 @@ class ScheduleConfig:
     """An observation this much older than the last used one means that time jumped back, [s]."""
 
 
-def fitted(config: ScheduleConfig, chunk_ns: int) -> ScheduleConfig:
+def fitted(config: ScheduleConfig, chunk_ns: int, preferred_s: float = 0.0) -> ScheduleConfig:
     """Returns the configuration with its execution horizon resolved for chunks of this length.
 
     Two thirds leave the last third for inference and its delays. Chunks are joined as seldom as that allows: what
     follows from one draw of noise is smoother than what follows from two.
+
+    Args:
+        preferred_s: the policy's own choice, 0 for none.
     """
     if config.execution_horizon_s > 0.0:
         return config
-    return replace(config, execution_horizon_s=seconds(chunk_ns * 2 // 3))
+    return replace(config, execution_horizon_s=preferred_s or seconds(chunk_ns * 2 // 3))
 
 
 @dataclass(frozen=True)

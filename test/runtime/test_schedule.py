@@ -104,4 +104,5 @@ def test_prefix_examples(delay_ms, config, expected):
 
 def test_the_horizon_fits_the_chunk_unless_it_is_given():
     assert fitted(ScheduleConfig(), 960 * MS).execution_horizon_s == 0.64
-    assert fitted(CONFIG, 960 * MS) is CONFIG
+    assert fitted(ScheduleConfig(), 960 * MS, preferred_s=0.3).execution_horizon_s == 0.3
+    assert fitted(CONFIG, 960 * MS, preferred_s=0.3) is CONFIG

@@ -115,6 +115,13 @@ def test_at_news_a_chunk_is_planned_before_its_time_and_only_one():
     assert not deaf.due(1200 * MS, 1190 * MS, None)
 
 
+def test_a_policy_may_prefer_a_horizon():
+    policy = SimpleNamespace(**vars(POLICY), execution_horizon_s=0.1)
+    assert FastSystem(policy, ScheduleConfig()).config.execution_horizon_s == 0.1
+    assert FastSystem(policy, ScheduleConfig(execution_horizon_s=0.2)).config.execution_horizon_s == 0.2
+    assert FastSystem(POLICY, ScheduleConfig()).config.execution_horizon_s == pytest.approx(1 / 3, abs=0.001)
+
+
 def test_overruns_and_missed_deadlines_are_told_apart(fast):
     plan_once(fast, 1000, 60)
     assert not +fast.incidents

@@ -62,6 +62,11 @@ class WrappedPolicy:
         return self.policy.fast_cameras
 
     @property
+    def execution_horizon_s(self) -> float:
+        """How long the policy wants a chunk to be followed; 0 where it does not say."""
+        return getattr(self.policy, "execution_horizon_s", 0.0)
+
+    @property
     def is_news(self):
         """The policy's own judgement of contexts; None where it has none."""
         return getattr(self.policy, "is_news", None)
