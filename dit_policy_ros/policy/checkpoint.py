@@ -97,7 +97,6 @@ def save_dual_policy(directory: Path, config: DualPolicyConfig, network: DualSys
         "step_ns": config.step_ns,
         "solver_steps": config.solver_steps,
         "noise_scale": config.noise_scale,
-        "execution_horizon_s": config.execution_horizon_s,
         "mirrored": config.mirrored,
         "notes": dict(notes),
     }

@@ -60,8 +60,6 @@ class DualPolicyConfig:
     """Euler steps from noise to action."""
     noise_scale: float = 1.0
     """Spread of the starting noise; 0 starts every chunk from its mean."""
-    execution_horizon_s: float = 0.32
-    """How long a chunk is followed where nobody says otherwise; 0 leaves it to the schedule."""
     mirrored: bool = True
     """Whether a chunk is the mean of two, drawn from a noise and its negative: what is linear in the noise cancels."""
 
@@ -92,8 +90,8 @@ class DualPolicy:
 
     @property
     def execution_horizon_s(self) -> float:
-        """How long a chunk is followed where nobody says otherwise, [s]; 0 leaves it to the schedule."""
-        return self.config.execution_horizon_s
+        """How long a chunk is followed where nobody says otherwise, [s]; joining costs little where draws agree."""
+        return seconds(self.horizon * self.step_ns // 3)
 
     @property
     def slow_cameras(self) -> tuple[str, ...]:

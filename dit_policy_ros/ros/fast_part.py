@@ -10,14 +10,14 @@ from trajectory_msgs.msg import JointTrajectory
 from dit_policy_ros.actions.smoothness import seam_of
 from dit_policy_ros.actions.splice import committed_prefix
 from dit_policy_ros.actions.timing import timing_of
-from dit_policy_ros.errors import DitPolicyError, RobotError
+from dit_policy_ros.errors import RobotError
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
+from dit_policy_ros.ros.attempt import attempt, checked
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
 from dit_policy_ros.ros.conversions.contexts import message_to_context, sent_ns_of
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.observer import Observer
-from dit_policy_ros.ros.slow_part import checked
 from dit_policy_ros.runtime.fast_system import FastSystem
 from dit_policy_ros.runtime.incidents import count_stale
 from dit_policy_ros.runtime.latency import LatencyWindow
@@ -98,14 +98,7 @@ class FastPart:
         if not system.due(now_ns, self._observer.stamp_ns(), self._plan):
             self._observer.wait(IDLE_S)
             return
-        try:
-            reason = self._act(now_ns)
-        except DitPolicyError as problem:
-            reason = str(problem)
-            if system.state.running:
-                system.fail()
-        node.problems.tell("act", reason)
-        if reason:
+        if not attempt(node, system, "act", lambda: self._act(now_ns)):
             self._observer.wait(IDLE_S)
 
     def _store_context(self, message: CompressedImage) -> None:

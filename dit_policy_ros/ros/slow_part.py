@@ -8,9 +8,9 @@ from collections.abc import Callable
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
-from dit_policy_ros.errors import DitPolicyError, PolicyError
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
+from dit_policy_ros.ros.attempt import attempt, checked
 from dit_policy_ros.ros.conversions.contexts import context_to_message
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.observer import Observer
@@ -88,14 +88,7 @@ class SlowPart:
         if not system.due(now_ns, self._observer.stamp_ns()):
             self._observer.wait(IDLE_S)
             return
-        try:
-            reason = self._encode(now_ns)
-        except DitPolicyError as problem:
-            reason = str(problem)
-            if system.state.running:
-                system.fail()
-        node.problems.tell("encode", reason)
-        if reason:
+        if not attempt(node, system, "encode", lambda: self._encode(now_ns)):
             self._observer.wait(IDLE_S)
 
     def _store_instruction(self, message: String) -> None:
@@ -137,20 +130,6 @@ class SlowPart:
             message = context_to_message(context, self._node.now_ns())
             self._bytes = max(self._bytes, _size(message.data))
             self._contexts.publish(message)
-
-
-def checked(infer: Callable, what: str):
-    """Returns an inference's result; whatever a network breaks with is a reason, and the next round tries again.
-
-    Raises:
-        PolicyError: it broke.
-    """
-    try:
-        return infer()
-    except DitPolicyError:
-        raise
-    except Exception as problem:
-        raise PolicyError(f"{what} broke with {type(problem).__name__}: {problem}") from problem
 
 
 def _size(data: array.array) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dit_policy_ros.actions.minimum_jerk import minimum_jerk
 from dit_policy_ros.types import NS_PER_S, ActionChunk
 
 STEP_NS = 20_000_000
@@ -49,6 +50,6 @@ class Homing:
             self._phase_s += max(0, now_ns - self._at_ns) / NS_PER_S * speed
         self._at_ns = now_ns
         w = np.clip((self._phase_s + np.arange(HORIZON) * (STEP_NS / NS_PER_S * speed)) / self.duration_s, 0.0, 1.0)
-        share = (w**3 * (10.0 - 15.0 * w + 6.0 * w * w))[:, None]
+        share = minimum_jerk(w)[:, None]
         actions = self._start + share * (self._goal - self._start)
         return ActionChunk(names, now_ns, STEP_NS, actions, now_ns, now_ns, max(epoch, 0))

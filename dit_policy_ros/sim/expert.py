@@ -14,6 +14,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
+from dit_policy_ros.actions.minimum_jerk import minimum_jerk
 from dit_policy_ros.errors import WorldError, one_of
 from dit_policy_ros.sim.body import AlohaBody
 from dit_policy_ros.sim.inverse_kinematics import ArmKinematics
@@ -186,7 +187,7 @@ def _answer(body: AlohaBody, event: Event, hands: Hands, plan: Plan, reaction_st
     left_joints = _joint_targets(body, "left", left, body.joint_positions()[:6], length)
     right_joints = _joint_targets(body, "right", right, arm_ready, length)
     every = np.arange(ready - step)
-    lift = arm_now + _minimum_jerk(np.clip((every - release) / _LIFT_STEPS, 0, 1))[:, None] * (arm_ready - arm_now)
+    lift = arm_now + minimum_jerk(np.clip((every - release) / _LIFT_STEPS, 0, 1))[:, None] * (arm_ready - arm_now)
     grip = np.interp(every, [0, max(release, 1)], [now.grip, max(now.grip, NARROW)])
     lift = np.concatenate([lift, grip[:, None]], axis=1)
     right_joints = _taken_over(plan.targets[:, 7:], step, np.concatenate([lift, right_joints]))
@@ -280,7 +281,7 @@ def _joint_targets(body: AlohaBody, side: str, frames: list[Keyframe], home: np.
     first, second = frames[0].step, frames[1].step
     every = np.arange(first, length)
     # The way from home passes a straight wrist, where inverse kinematics would spin the forearm: interpolate joints.
-    leave = _minimum_jerk((every[: second - first] - first) / (second - first))[:, None]
+    leave = minimum_jerk((every[: second - first] - first) / (second - first))[:, None]
     spline = CubicSpline(steps, angles, bc_type="clamped")
     joints = np.concatenate([home + leave * (angles[0] - home), spline(every[second - first :])])
     grip = np.interp(every, [frame.step for frame in frames], [frame.grip for frame in frames])
@@ -303,15 +304,11 @@ def _curve(frames: list[Keyframe], steps: np.ndarray) -> tuple[np.ndarray, np.nd
     steps = np.minimum(steps, knots[-1])
     segment = np.clip(np.searchsorted(knots, steps, side="right") - 1, 0, len(frames) - 2)
     fraction = (steps - knots[segment]) / (knots[segment + 1] - knots[segment])
-    smooth = _minimum_jerk(fraction)
+    smooth = minimum_jerk(fraction)
     points = np.array([frame.position for frame in frames])
     positions = points[segment] + smooth[:, None] * (points[segment + 1] - points[segment])
     slerp = Slerp(np.arange(len(frames)), Rotation.from_matrix([frame.rotation for frame in frames]))
     return positions, slerp(segment + smooth).as_matrix()
-
-
-def _minimum_jerk(fraction: np.ndarray) -> np.ndarray:
-    return fraction**3 * (10.0 - 15.0 * fraction + 6.0 * fraction**2)
 
 
 def _careful(spans: Spans, length: int, edge: int = 12) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit_policy_ros.actions.minimum_jerk import minimum_jerk
 from dit_policy_ros.policy.text import BUCKETS
 
 
@@ -50,5 +51,5 @@ def displaced(
     """
     offset = np.where(arms, rng.normal(0.0, rng.uniform(0.0, size), len(state)), 0.0)
     s = np.clip((np.arange(len(actions)) - committed + 1) / back_steps, 0.0, 1.0)
-    left = 1.0 - s**3 * (10.0 - 15.0 * s + 6.0 * s**2)
+    left = 1.0 - minimum_jerk(s)
     return state + offset, actions + left[:, None] * offset

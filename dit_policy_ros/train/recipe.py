@@ -72,10 +72,11 @@ def run_recipe(
         raise ConfigError(f"Scenes tell {min(told)} numbers, the recipe's network {config.network.places} places.")
     if not scenes:
         finds = config.find_while_acting or start_from is None
-        config = replace(config, locate_steps=0, scenes=0, find_while_acting=finds)
+        config = replace(config, scenes=0, find_while_acting=finds)
+    if not scenes or start_from is not None:
+        config = replace(config, locate_steps=0)
     state = start_run(config, seed)
     if start_from is not None:
-        config = replace(config, locate_steps=0)
         states, actions = _begin_with(state, start_from, config, robot)
     if state.load(out / "training"):
         print(f"Going on at step {state.step}.")

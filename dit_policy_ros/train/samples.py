@@ -100,6 +100,9 @@ class BatchSource:
         # Mapped from disk: hours of recordings do not fit in memory, and what is drawn often stays there anyway.
         self._frames = {name: [episode.frames(name) for episode in dataset.episodes] for name in names}
         self._grasps = [_coming_grasps(episode, grippers) for episode in dataset.episodes]
+        self._approaches = [
+            _approaches(episode, times) for episode, (times, _, _) in zip(dataset.episodes, self._grasps, strict=True)
+        ]
 
     def draw(self) -> Batch:
         """Returns the next batch."""
@@ -151,7 +154,7 @@ class BatchSource:
         times_ns = now_ns + episode.step_ns * np.arange(config.network.horizon)
         state = self._states.normalise(episode.positions_at(np.array([now_ns]))[0])
         actions = self._actions.normalise(episode.targets_at(times_ns))
-        is_free = any(begin_ns <= now_ns < end_ns for begin_ns, end_ns in self._approaches(pick))
+        is_free = any(begin_ns <= now_ns < end_ns for begin_ns, end_ns in self._approaches[pick])
         size = config.displacement if is_free else config.displacement_holding
         state, actions = displaced(state, actions, int(committed.sum()), self._arms, size, config.return_steps, rng)
         times, targets, known = self._grasps[pick]
@@ -170,15 +173,9 @@ class BatchSource:
             seen,
         )
 
-    def _approaches(self, pick: int) -> tuple[tuple[int, int], ...]:
-        """From when to when a hand was on its way: to the first grasp; from the last answered surprise to the next."""
-        times, _, _ = self._grasps[pick]
-        answered_ns = max(self._episodes[pick].answers_ns.values(), default=0)
-        return (0, int(times[0])), (answered_ns, int(times[times >= answered_ns][0]))
-
     def _draw_instant(self, pick: int, clock: np.ndarray) -> int:
         """Index of a frame; often one of the last approach, where looking matters most."""
-        begin, before = np.searchsorted(clock, self._approaches(pick)[-1])
+        begin, before = np.searchsorted(clock, self._approaches[pick][-1])
         if begin < before < len(clock) and self._rng.random() < self._config.approach_share:
             return int(self._rng.integers(begin, before))
         return int(self._rng.integers(len(clock)))
@@ -188,6 +185,13 @@ class BatchSource:
         stamps = self._episodes[pick].image_stamps_ns[camera]
         index = max(int(np.searchsorted(stamps, at_ns, side="right")) - 1, 0)
         return self._frames[camera][pick][index], int(stamps[index])
+
+
+def _approaches(episode: EpisodeArrays, grasps_ns: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """From when to when a hand was on its way: to the first grasp; from the last answered surprise to the next."""
+    answered_ns = max(episode.answers_ns.values(), default=0)
+    following_ns = grasps_ns[grasps_ns >= answered_ns]
+    return (0, int(grasps_ns[0])), (answered_ns, int(following_ns[0]) if len(following_ns) else answered_ns)
 
 
 def _coming_grasps(

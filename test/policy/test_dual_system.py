@@ -125,6 +125,11 @@ def test_a_mirrored_chunk_is_the_mean_of_two():
     np.testing.assert_allclose((chunks[0] + chunks[1]) / 2, chunks[2], atol=1e-5)
 
 
+def test_a_chunk_is_followed_for_a_third_of_its_length():
+    assert make_policy().execution_horizon_s == pytest.approx(16 * 0.02 / 3, abs=1e-6)
+    assert make_policy(step_ns=40_000_000).execution_horizon_s == pytest.approx(16 * 0.04 / 3, abs=1e-6)
+
+
 def test_news_is_what_lies_elsewhere_by_more_than_the_eye_errs():
     policy = make_policy()
     context = policy.encode(observe(), "go")

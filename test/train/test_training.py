@@ -105,6 +105,16 @@ def test_the_way_back_is_as_long_as_asked(dataset, recordings, steps):
     assert int(back.max()) >= steps // 3
 
 
+def test_what_is_said_after_the_last_command_begins_no_approach(dataset, recordings):
+    def talked_to(episode):
+        times_ns = episode.times_ns
+        return replace(episode, instructions=((int(times_ns[0]), "go on"), (int(times_ns[-1]) + 1, "well done")))
+
+    changed = replace(dataset, episodes=tuple(talked_to(episode) for episode in dataset.episodes))
+    source, _ = make_source(changed, recordings[2])
+    assert bool(source.draw().foreseeable.all())
+
+
 def test_rephrasing_and_forgetting_words_change_the_instruction(dataset, recordings):
     source, _ = make_source(
         dataset, recordings[2], rephrase=lambda episode, index, rng: Phrase("sing"), unknown_words=0.0
