@@ -109,7 +109,7 @@ def _offset(x: float, z: float) -> np.ndarray:
 
 Hands = dict[str, list[Keyframe]]
 Spans = tuple[tuple[int, int], ...]
-_HANDOVER_SPANS: Spans = ((52, 90), (150, 216))
+_HANDOVER_SPANS: Spans = ((52, 90), (150, 236))
 _MEET_M = np.array([0.0, 0.5, 0.30])
 _LIFT_STEPS = 12
 _RELEASE_STEPS = 8
@@ -141,10 +141,10 @@ def _right_hand_from_above(pose: np.ndarray) -> list[Keyframe]:
         Keyframe(84, grasp, turned, CLOSED),
         Keyframe(108, above, turned, CLOSED),
         Keyframe(150, meet, straight, CLOSED),
-        Keyframe(186, meet, straight, CLOSED),
-        Keyframe(196, meet, straight, OPEN),
-        Keyframe(222, meet + _offset(0.12, 0.04), straight, OPEN),
-        Keyframe(265, meet + _offset(0.12, 0.04), straight, CLOSED),
+        Keyframe(206, meet, straight, CLOSED),
+        Keyframe(216, meet, straight, OPEN),
+        Keyframe(242, meet + _offset(0.12, 0.04), straight, OPEN),
+        Keyframe(285, meet + _offset(0.12, 0.04), straight, CLOSED),
     ]
 
 
@@ -153,12 +153,14 @@ def _left_hand_from_waiting() -> list[Keyframe]:
     return [
         Keyframe(56, meet + _offset(-0.16, 0.0), rolled, OPEN),
         Keyframe(146, meet + _offset(-0.12, 0.0), rolled, OPEN),
-        Keyframe(168, meet, rolled, OPEN),
-        Keyframe(170, meet, rolled, OPEN),
-        Keyframe(182, meet, rolled, CLOSED),
-        Keyframe(210, meet, rolled, CLOSED),
-        Keyframe(245, meet + _offset(-0.08, 0.0), rolled, CLOSED),
+        # A fast arm leaves its path by centimetres: slow from where its fingers could push the cube.
+        Keyframe(164, meet + _offset(-0.05, 0.0), rolled, OPEN),
+        Keyframe(188, meet, rolled, OPEN),
+        Keyframe(190, meet, rolled, OPEN),
+        Keyframe(202, meet, rolled, CLOSED),
+        Keyframe(230, meet, rolled, CLOSED),
         Keyframe(265, meet + _offset(-0.08, 0.0), rolled, CLOSED),
+        Keyframe(285, meet + _offset(-0.08, 0.0), rolled, CLOSED),
     ]
 
 

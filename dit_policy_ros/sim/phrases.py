@@ -57,9 +57,24 @@ _GIVE = (
     "bring {x} to the left {arm}",
     "get {x} into the left {arm}",
     "deliver {x} to the left {arm}",
+    "offer {x} to the left {arm}",
+    "shift {x} to the left {arm}",
+    "use both arms: the right one lifts {x}, the left one takes it",
+    "start the handover of {x}",
+)
+_GIVE_STATED = (
     "the left {arm} should get {x}",
     "the left {arm} needs {x}",
+    "the left {arm} is to have {x}",
+    "the right {arm} passes {x} to the left",
+    "the right {arm} lifts {x} and the left {arm} holds on to it",
+    "{x} goes to the left {arm}",
+    "{x} should be in the left {arm}",
+    "{x} from the right {arm} to the left",
+    "we need {x} on the left",
+    "a handover of {x}",
 )
+_STATED_SHARE = 0.3
 _ARM = ("arm", "hand", "gripper", "arm", "side", "manipulator")
 _NOT_OTHERS = (
     "",
@@ -81,16 +96,57 @@ _INSERT = (
     "stick {p} in {s}",
     "fit {p} into {s}",
     "place {p} inside {s}",
+    "guide {p} into {s}",
+    "drive {p} all the way into {s}",
+    "get {p} into {s}",
     "assemble {p} and {s}",
     "join {p} with {s}",
+    "couple {p} and {s}",
+    "connect {p} to {s}",
+    "fill {s} with {p}",
+    "make {p} fit {s}",
+    "have {p} sit in {s}",
     "pick up {p} and {s} and insert one into the other",
     "take {p} and {s} and put them together",
+    "raise {p}, raise {s}, and join them",
     "bring {p} and {s} together in the air",
-    "connect {p} to {s}",
-    "peg in hole: {p} goes into {s}",
+    "use both arms to insert {p} into {s}",
+    "hold {s} with the left {arm} and push {p} in with the right",
+    "do the insertion of {p} into {s}",
+    "start the insertion",
+    "perform the peg insertion",
+    "do the assembly of {p} and {s}",
 )
-_PEG = ("the peg", "the red peg", "the stick", "the red stick", "the rod", "the pin", "the plug", "the red bar")
-_SOCKET = ("the socket", "the blue socket", "the hole", "the blue hole", "the tube", "the sleeve", "the blue box")
+_INSERT_STATED = (
+    "peg in hole: {p} goes into {s}",
+    "{p} goes into {s}",
+    "{p} should be in {s}",
+    "{s} is where {p} goes",
+    "{s} should get {p}",
+    "we need {p} inside {s}",
+    "an insertion: {p} and {s}",
+    "the left {arm} takes {s}, the right {arm} puts {p} into it",
+    "the right {arm} pushes {p} into {s}",
+)
+_THE = ("the", "the", "the", "this", "your", "our")
+_PEG = ("peg", "peg", "red peg", "stick", "red stick", "rod", "pin", "plug", "red bar", "red part")
+_SOCKET = ("socket", "socket", "blue socket", "hole", "blue hole", "tube", "sleeve", "blue box", "blue part")
+_MANNER = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    " now",
+    " carefully",
+    ", slowly",
+    " with both arms",
+    " above the table",
+    " for me",
+    ", thank you",
+    " again",
+    " as you have learnt",
+)
 
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "transfer": (
@@ -172,13 +228,18 @@ def _handover_sentence(task: str, rng: np.random.Generator) -> str:
         other = str(rng.choice([name for name in ("red", "green", "blue") if name != task]))
         before = str(rng.choice(_OTHERS_FIRST)).format(o=other, c=cube)
         after = str(rng.choice(_NOT_OTHERS)).format(o=other, c=cube) if not before else ""
-    sentence = str(rng.choice(_GIVE)).format(x=wanted, arm=rng.choice(_ARM))
-    polite = str(rng.choice(_POLITE))
-    if sentence.startswith("the left"):
-        polite = ""
-    return before + polite + sentence + after
+    core = _core(_GIVE, _GIVE_STATED, rng).format(x=wanted, arm=rng.choice(_ARM))
+    return before + core + str(rng.choice(_MANNER)) + after
 
 
 def _insertion_sentence(rng: np.random.Generator) -> str:
-    sentence = str(rng.choice(_INSERT)).format(p=rng.choice(_PEG), s=rng.choice(_SOCKET))
-    return str(rng.choice(_POLITE)) + sentence
+    peg, socket = (f"{rng.choice(_THE)} {rng.choice(names)}" for names in (_PEG, _SOCKET))
+    core = _core(_INSERT, _INSERT_STATED, rng).format(p=peg, s=socket, arm=rng.choice(_ARM))
+    return core + str(rng.choice(_MANNER))
+
+
+def _core(asked: tuple[str, ...], stated: tuple[str, ...], rng: np.random.Generator) -> str:
+    """A pattern; what is stated is not asked for politely."""
+    if rng.random() < _STATED_SHARE:
+        return str(rng.choice(stated))
+    return str(rng.choice(_POLITE)) + str(rng.choice(asked))
