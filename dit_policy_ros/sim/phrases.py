@@ -26,6 +26,8 @@ _COLOUR_WORDS: Mapping[str, tuple[str, ...]] = {
     "blue": ("blue", "blue", "blue", "blue", "navy", "azure", "bluish", "cobalt"),
 }
 _CUBE = ("cube", "block", "box", "cube", "brick", "die", "square", "object", "one", "piece")
+_ONE = ("the {c}", "the {c}", "the {c}", "that {c}", "this {c}", "the {c} that lies there", "the {c} on the table")
+"""What is named without its colour; relative clauses must not stand for colours."""
 _POLITE = (
     "",
     "",
@@ -112,10 +114,10 @@ _INSERT = (
     "bring {p} and {s} together in the air",
     "use both arms to insert {p} into {s}",
     "hold {s} with the left {arm} and push {p} in with the right",
-    "do the insertion of {p} into {s}",
+    "perform the insertion of {p} into {s}",
     "start the insertion",
     "perform the peg insertion",
-    "do the assembly of {p} and {s}",
+    "begin the assembly of {p} and {s}",
 )
 _INSERT_STATED = (
     "peg in hole: {p} goes into {s}",
@@ -218,8 +220,10 @@ def check_phrase_set(name: str) -> None:
 def _handover_sentence(task: str, rng: np.random.Generator) -> str:
     cube = str(rng.choice(_CUBE))
     if task == "transfer":
-        cube = str(rng.choice(("cube", "block", "box", "object", "red cube", "red block")))
-        wanted, before, after = f"the {cube}", "", ""
+        # Where one cube lies, its colour need not be named; a sentence that names one asks for that colour anywhere.
+        cube = str(rng.choice(("cube", "cube", "block", "box", "object", "brick", "piece", "die")))
+        wanted = str(rng.choice(_ONE)).format(c=cube)
+        before, after = "", ""
     else:
         colour = str(rng.choice(_COLOUR_WORDS[task]))
         wanted = str(
