@@ -96,6 +96,11 @@ class RobotSpec:
         """All topics of joint states."""
         return (self.joint_states_topic, *self.other_states_topics)
 
+    @property
+    def measured_topics(self) -> tuple[str, ...]:
+        """All topics that positions come from: joint states and poses."""
+        return (*self.states_topics, *self.pose_topics.values())
+
     def joints_by_topic(self) -> dict[str, tuple[str, ...]]:
         """Returns topic to the joints that a simulator sends on it: an arm's if there are as many, else all on one."""
         arms = tuple(dict.fromkeys(joint.arm for joint in self.joints))

@@ -131,6 +131,13 @@ def perturbed(file):
     return save({name: np.asarray(values + np.float32(0.02)) for name, values in load_file(file).items()})
 
 
+def test_replay_without_such_a_device_is_one_line(bag, policy, tmp_path, capsys):
+    assert replay(bag, policy, tmp_path, "--device", "cuda:7") == 2
+    error = capsys.readouterr().err.strip()
+    assert "'cuda:7' is not here. This machine has: cpu" in error
+    assert "\n" not in error
+
+
 def test_a_replay_can_be_watched(bag, policy, tmp_path, capsys):
     assert replay(bag, policy, tmp_path, "--mcap") == 0
     assert f"Foxglove: {tmp_path / 'watch'}" in capsys.readouterr().out
@@ -225,6 +232,8 @@ def test_inspecting_nothing_is_one_line(tmp_path, capsys):
 def test_bench_bags_measures_speed_and_memory(bag, capsys):
     assert main(["bench", "bags", "--bag", str(bag), "--robot", "aloha", "--minutes", "0.05", "0.1"]) == 0
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    together = data["speed"].pop("side by side")
+    assert (together["images"], together["share"] > 0) == (60, True)
     assert set(data["speed"]) == set(ROBOT.cameras)
     assert all(entry["images"] == 20 and entry["share"] > 0 for entry in data["speed"].values())
     assert set(data["peak_memory_mb"]) == {"0.05 min", "0.1 min"}

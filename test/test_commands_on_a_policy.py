@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from dit_policy_ros.__main__ import main
+from dit_policy_ros.policy import checkpoint
 from dit_policy_ros.policy.cameras import CameraView
 from dit_policy_ros.policy.checkpoint import save_dual_policy
+from dit_policy_ros.policy.device import HOST
 from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig
 from dit_policy_ros.sim.body import IMAGE_SIZES, JOINT_NAMES
@@ -80,6 +82,27 @@ def test_bench_ends_in_a_line_of_json(policy, capsys):
     assert last["runs"] == 3
     assert set(last["latency"]) == {"encode", "act", "act with a committed prefix"}
     assert all(value > 0 for entry in last["latency"].values() for value in entry.values())
+
+
+def test_the_device_is_where_the_policy_is_loaded(policy, monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(checkpoint, "find_device", lambda name: asked.append(name) or HOST)
+    monkeypatch.setattr("dit_policy_ros.policy.device.find_device", lambda name: asked.append(name) or HOST)
+    monkeypatch.setattr("dit_policy_ros.commands.episodes._policies", {})
+    assert main(["bench", "--policy", str(policy), "--runs", "1", "--device", "cuda:1"]) == 0
+    assert asked == ["cuda:1"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["device"] == "cuda:1"
+    arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--report", str(tmp_path)]
+    assert main([*arguments, "--episodes", "1", "--workers", "1", "--device", "cuda"]) == 0
+    assert set(asked[1:]) == {"cuda"}
+    assert "--device cuda" in json.loads((tmp_path / "report.json").read_text())["command"]
+
+
+def test_bench_without_such_a_device_is_one_line(policy, capsys):
+    assert main(["bench", "--policy", str(policy), "--device", "cuda:7"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "'cuda:7' is not here. This machine has: cpu" in error
+    assert "\n" not in error
 
 
 def test_bench_asks_what_is_given(policy, monkeypatch):

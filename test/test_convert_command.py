@@ -49,15 +49,18 @@ def test_shards_become_one_file(tmp_path):
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("how", ["pickle", "torch", "legacy"])
-def test_a_pickle_with_code_is_refused_unrun(tmp_path, capsys, protocol, how):
+def test_a_pickle_with_code_is_refused_unrun(tmp_path, capsys, recwarn, protocol, how):
     path, trace = tmp_path / "m.ckpt", tmp_path / "trace"
     data = {"model": read_tensors(WEIGHTS), "hook": Bomb(trace)}
     if how == "pickle":
         path.write_bytes(pickle.dumps(data, protocol))
     else:
         torch.save(data, path, pickle_protocol=max(protocol, 2), _use_new_zipfile_serialization=how == "torch")
+    recwarn.clear()
     assert main(["convert", str(path), str(tmp_path / "new")]) == 2
-    assert "Refused" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Refused" in line
+    assert not recwarn.list
     assert not trace.exists()
     assert not (tmp_path / "new").exists()
 
@@ -79,3 +82,23 @@ def test_another_family_an_unknown_one_and_damage_are_refused(tmp_path, capsys):
     assert main(["convert", str(tmp_path / "half.pt"), str(tmp_path / "new")]) == 2
     assert "Refused" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_an_index_that_points_outside_is_named(tmp_path, capsys):
+    source = tmp_path / "sharded"
+    source.mkdir()
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../b.safetensors"}}))
+    assert main(["convert", str(source), str(tmp_path / "new")]) == 2
+    assert "sends 'a' to '../b.safetensors'" in capsys.readouterr().err
+
+
+def test_a_family_that_does_not_exist_lists_those_that_do(tmp_path, capsys):
+    assert main(["convert", str(WEIGHTS), str(tmp_path / "new"), "--family", "magic"]) == 2
+    assert "Family 'magic' does not exist. Available: cogact" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["convert", str(WEIGHTS), str(tmp_path / "file" / "new")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line

@@ -70,6 +70,32 @@ def test_a_sweep_covers_both_delays_and_goes_on_where_it_was(policy, tmp_path, m
     assert [p["metrics"] for p in again["points"]] == [p["metrics"] for p in data["points"]]
 
 
+@pytest.mark.parametrize("axis", ["context", "action"])
+def test_a_sweep_of_one_delay_leaves_the_other(policy, tmp_path, monkeypatch, axis):
+    monkeypatch.setattr(sweep, "CONTEXT_DELAYS_S", (0.0, 0.2))
+    monkeypatch.setattr(sweep, "ACTION_DELAYS_S", (0.06, 0.1))
+    data = evaluate(policy, tmp_path, "--sweep", axis)
+    delays = {(point["context_delay_s"], point["action_delay_s"]) for point in data["points"]}
+    assert delays == {"context": {(0.0, 0.06), (0.2, 0.06)}, "action": {(0.1, 0.06), (0.1, 0.1)}}[axis]
+    assert f"--sweep {axis}" in data["command"]
+    rows = (tmp_path / "table.md").read_text().splitlines()
+    assert rows[0] == f"`{data['command']}`"
+    assert len(rows) == 4 + len(delays)
+    assert len({row.count("|") for row in rows[2:]}) == 1
+    assert rows[4].startswith("| `own` | 0")
+
+
+def test_the_limit_on_the_age_of_contexts_is_an_option(policy, tmp_path, capsys):
+    waits = evaluate(policy, tmp_path / "a", "--max-context-age", "0.15")["metrics"]["context_wait"]
+    assert waits["max_context_age_s"] == 0.15
+    assert waits["held_share"] > 0.0
+    assert waits["advice"] in capsys.readouterr().out
+    assert waits["advice"] in (tmp_path / "a" / "index.html").read_text()
+    waits = evaluate(policy, tmp_path / "b")["metrics"]["context_wait"]
+    assert (waits["max_context_age_s"], waits["held_share"], waits["advice"]) == (2.0, 0.0, "")
+    assert "Held for" not in capsys.readouterr().out + (tmp_path / "b" / "index.html").read_text()
+
+
 @pytest.mark.parametrize("pattern", ["jitter", "spikes", "stall"])
 def test_delays_vary_by_a_pattern(policy, tmp_path, pattern):
     data = evaluate(policy, tmp_path, "--delays", pattern, "--action-delay", "0.1")
@@ -101,6 +127,8 @@ def test_horizon_and_encode_period_reach_the_schedule(policy, tmp_path):
         (["--delays", "trace:nowhere"], "demo bag or a JSON file"),
         (["--action-delay", "-1"], "not negative"),
         (["--horizon", "inf"], "finite"),
+        (["--device", "cuda:9"], "This machine has: cpu"),
+        (["--max-context-age", "0"], "above zero"),
     ],
 )
 def test_bad_options_are_one_line(policy, options, says, tmp_path, capsys):

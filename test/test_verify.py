@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -204,3 +205,62 @@ def test_routing_with_goals_has_a_row_for_each(copied):
 def test_a_directory_that_is_no_reference_says_what_to_use_instead(tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 2
     assert "has no reference.json" in capsys.readouterr().err
+
+
+MALFORMED = [
+    ({"family": ["mode"]}, "'family' is .* must be a text"),
+    ({"config": None}, "'config' is None; it must be an object"),
+    ({"config": []}, "'config' is .* must be an object"),
+    ({"config": {}}, "config"),
+    ({"cases": [None]}, "case 0 is None; it must be an object"),
+    ({"tolerance_meaning": 3}, "'tolerance_meaning' is 3"),
+]
+MALFORMED_CASES = [
+    *({"tolerance": value} for value in ("1e-3", None, True, [1], -1.0, float("nan"), float("inf"))),
+    *({"name": value} for value in (3, ["a"], "")),
+    *({"inputs": value} for value in ("x", {"x": 1}, [1], None)),
+    *({"outputs": value} for value in ("x", [1], None)),
+    *({entry: ["a"]} for entry in ("kind", "operation", "settings", "parameters", "weights")),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), MALFORMED)
+def test_a_malformed_reference_is_one_line_and_2(copied, capsys, change, text):
+    directory, data = copied("gr00t_n16")
+    write(directory, {**data, **change})
+    assert main(["verify", str(directory)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(text, line)
+
+
+@pytest.mark.parametrize("change", MALFORMED_CASES, ids=repr)
+@pytest.mark.parametrize("name", ["gpc", "gr00t_n16"])
+def test_a_malformed_case_is_one_line_and_2(copied, capsys, name, change):
+    directory, data = copied(name)
+    write(directory, {**data, "cases": [{**data["cases"][0], **change}, *data["cases"][1:]]})
+    assert main(["verify", str(directory)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"case 0: '{next(iter(change))}' is .*it must be", line)
+
+
+def test_a_warm_start_of_a_first_query_alone_verifies(copied):
+    directory, data = copied("rti_dp")
+    case, arrays = data["cases"][0], read_tensors(directory / "cases.safetensors")
+    cut = {"obs": 1, "guess": 1, "action_pred": 1, "action": 1, "step_noise": 0}
+    arrays |= {f"{case['name']}.{name}": arrays[f"{case['name']}.{name}"][:rows] for name, rows in cut.items()}
+    case["outputs"] = [name for name in case["outputs"] if not name.startswith("rti_")]
+    write(directory, {**data, "cases": [case]})
+    save_file({name: value.contiguous() for name, value in arrays.items()}, directory / "cases.safetensors")
+    (verdict,) = verify(directory)
+    assert verdict.status == "ok", verdict.reason
+
+
+def test_one_guided_evaluation_at_a_scale_below_1_verifies(copied):
+    directory, data = copied("cogact")
+    case = next(case for case in data["cases"] if case["kind"] == "denoise_guided")
+    arrays, name = read_tensors(directory / "cases.safetensors"), f"{case['name']}.predicted_noise"
+    given, null = arrays[f"{name}_conditional"], arrays[f"{name}_unconditional"]
+    write(directory, {**data, "cases": [{**case, "settings": {**case["settings"], "cfg_scale": 0.25}}]})
+    save_file(arrays | {name: null + 0.25 * (given - null)}, directory / "cases.safetensors")
+    (verdict,) = verify(directory)
+    assert verdict.status == "ok", verdict.reason

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dit_policy_ros.actions.blend import blended
 from dit_policy_ros.actions.fade import PIECES, faded
-from dit_policy_ros.actions.limits import KINDS, JointLimits, excesses, within
+from dit_policy_ros.actions.limits import KINDS, JointLimits, exceeds, excesses, within
 from dit_policy_ros.actions.motion import Motion, control_points, through
 from dit_policy_ros.actions.nearest import nearest_motion
+from dit_policy_ros.actions.reachable import reachable_points
 from dit_policy_ros.actions.stop import stop_motion, stops
 
 FADES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Steps per piece in which the difference to the present motion may die away."""
-_ROUNDS = (40, 150)
+_ROUNDS = 24
+_FEW_ROUNDS = 4
+"""Where nothing but chunks out of reach is to be followed."""
+_MOST = (1.0, 0.5, 0.0)
+"""Of the way from what was planned before, in turn."""
 _TAIL = 6
 """Steps after the last waypoint in which a changed motion may come to rest."""
-_BLENDS = np.array([0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.0])
-_TARGET_SPEED = 0.93
-"""Of the speed limit, where waypoints are too far apart; the rest is for catching up."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def limit_motion(
     """Limits one series of waypoints.
 
     In this order, for each joint, the first that keeps all limits: the spline through the waypoints, caught up with in
-    three steps; the motion nearest to it; the motion nearest to waypoints no farther apart than the speed limit; a
-    blend of that and the hold; the hold, or where there is none, what was planned before.
+    three steps; the motion nearest to it, or where waypoints are too far apart for the speed limit, to the nearest that
+    are not; a blend of that and what was planned before; what was planned before. Where that is not known, the hold
+    takes its place.
 
     Args:
         start: the present motion, one knot (1, J).
@@ -70,12 +74,9 @@ def limit_motion(
     begin = start.positions[0]
     limits = limits.including(begin, begin) if room is None else room
     search = _Search(limits, start)
-    line = rested(limits, line)
-    at_once = faded(line.padded(PIECES + 1), start, FADES[0])
-    search.keep(at_once, within(limits, at_once))
-    hits = _hits(search, at_once[: len(wanted) + 1], targets != wanted)
+    hits = _at_once(search, line, targets != wanted)
     if exact and len(search.open):
-        _catch_up(search, line)
+        _catch_up(search, rested(limits, line))
     unchanged = search.found() & (targets == wanted).all(axis=0)
     if len(search.open) and not exact:
         _leave(search, past, targets, otherwise)
@@ -101,20 +102,35 @@ class _Search:
     @property
     def limits(self) -> JointLimits:
         """Limits of the open joints."""
+        if len(self.open) == len(self._limits.lower):
+            return self._limits
         return self._limits.columns(self.open)
 
     @property
     def start(self) -> Motion:
         """Start of the open joints."""
+        if len(self.open) == self._start.positions.shape[1]:
+            return self._start
         return self._start.columns(self.open)
 
-    def keep(self, motion: Motion, good: np.ndarray) -> None:
-        """Keeps the motion of those open joints where it is good, (len(open),) bool."""
+    def keep(self, motion: Motion, good: np.ndarray, of: np.ndarray | None = None) -> None:
+        """Keeps the motion where it is good.
+
+        Args:
+            motion: of all open joints, or of those that ``of`` says, (len(open),) bool.
+            good: (joints of the motion,) bool.
+        """
+        joints = self.open if of is None else self.open[of]
         if good.all():
-            self._kept.append((self.open, motion))
+            self._kept.append((joints, motion))
         elif good.any():
-            self._kept.append((self.open[good], motion.columns(good)))
-        self.open = self.open[~good]
+            self._kept.append((joints[good], motion.columns(good)))
+        if of is None:
+            self.open = self.open[~good]
+        else:
+            closed = of.copy()
+            closed[of] = good
+            self.open = self.open[~closed]
 
     def found(self) -> np.ndarray:
         """Returns which joints have a motion, (J,) bool."""
@@ -137,10 +153,27 @@ class _Search:
         return whole
 
 
-def _hits(search: _Search, at_once: Motion, is_clipped: np.ndarray) -> dict[str, np.ndarray]:
+def _at_once(search: _Search, line: Motion, is_clipped: np.ndarray) -> dict[str, np.ndarray]:
+    """Keeps the line itself, caught up with as soon as can be, where it is inside the limits; counts what is outside.
+
+    Args:
+        is_clipped: (N, J) bool, which waypoints were outside the position limits.
+    """
+    limits, is_short = search.limits, len(line) <= PIECES
+    caught = faded((rested(limits, line) if is_short else line).padded(PIECES + 1), search.start, FADES[0])
+    # What is too hard at a knot already need not be brought to rest.
+    possible = ~exceeds(np.abs(caught.accelerations), limits.acceleration).any(axis=0)
+    if possible.all():
+        whole = caught if is_short else rested(limits, caught)
+        search.keep(whole, within(limits, whole))
+    elif possible.any():
+        limits, whole = limits.columns(possible), caught.columns(possible)
+        whole = whole if is_short else rested(limits, whole)
+        search.keep(whole, within(limits, whole), possible)
     hits = {kind: np.zeros(is_clipped.shape[1], dtype=np.int64) for kind in KINDS}
     if len(search.open):
-        for kind, exceeded in excesses(search.limits, at_once.columns(search.open)).items():
+        outside = excesses(search.limits, caught[: len(is_clipped) + 1].columns(search.open))
+        for kind, exceeded in outside.items():
             hits[kind][search.open] = np.count_nonzero(exceeded, axis=0)
     hits["position"] += np.count_nonzero(is_clipped, axis=0)
     return hits
@@ -159,66 +192,36 @@ def _catch_up(search: _Search, line: Motion) -> None:
 
 
 def _leave(search: _Search, past: np.ndarray, targets: np.ndarray, otherwise: Motion | None) -> None:
-    """Keeps motions that leave the waypoints as little as is found, at last the hold."""
-    points = control_points(np.concatenate((past, targets))[:, search.open])[len(past) + 2 :]
-    nearest = nearest_motion(search.limits, search.start, points, _TAIL, _ROUNDS[0])
-    _keep_rested(search, nearest)
-    if not len(search.open):
-        return
-    reachable = _speed_limited(search, targets[:, search.open])
-    points = np.concatenate((reachable[1:], reachable[-1:]))
-    nearest = nearest_motion(search.limits, search.start, points, _TAIL, _ROUNDS[1])
-    nearest = nearest.columns(~_keep_rested(search, nearest))
-    if not len(search.open):
-        return
-    smooth = rested(search.limits, nearest)
-    for hold in (rested(search.limits, search.start), otherwise):
-        if hold is not None and len(search.open):
-            hold = hold.columns(search.open) if hold is otherwise else hold
-            blends = _blended(hold, smooth)
-            inside = within(search.limits, blends)
-            smooth = smooth.columns(~inside.any(axis=0))
-            search.keep(_picked(blends, np.argmax(inside, axis=0)), inside.any(axis=0))
+    """Keeps motions that leave the waypoints as little as is found, at last what was planned before."""
+    limits, start, targets = search.limits, search.start, targets[:, search.open]
+    points = control_points(np.concatenate((past[:, search.open], targets)))[len(past) + 2 :]
+    strides = np.abs(np.diff(np.concatenate((start.positions, targets)), axis=0))
+    is_far = exceeds(strides, start.step_s * limits.velocity)
+    too_fast = is_far.any(axis=0)
+    if too_fast.any():
+        points[:, too_fast] = reachable_points(limits.columns(too_fast), start.columns(too_fast), targets[:, too_fast])
+    # Where most is out of reach, details mean nothing.
+    wild = 2 * np.count_nonzero(is_far, axis=0) > len(targets)
+    smooth = _keep_near(search, points, _FEW_ROUNDS if wild.all() else _ROUNDS)
+    if len(search.open):
+        before = rested(search.limits, search.start) if otherwise is None else otherwise.columns(search.open)
+        _keep_blend(search, before, smooth)
 
 
-def _keep_rested(search: _Search, body: Motion) -> np.ndarray:
-    """Keeps a motion of the open joints, brought to rest, where it is inside the limits; returns where, bool."""
-    whole = rested(search.limits, body)
-    good = within(search.limits, whole)
-    search.keep(whole, good)
-    return good
+def _keep_near(search: _Search, points: np.ndarray, rounds: int) -> Motion:
+    """Keeps motions near control points, brought to rest; returns those that exceed limits."""
+    smooth = rested(search.limits, nearest_motion(search.limits, search.start, points, _TAIL, rounds))
+    good = within(search.limits, smooth)
+    search.keep(smooth, good)
+    return smooth.columns(~good)
 
 
-def _speed_limited(search: _Search, targets: np.ndarray) -> np.ndarray:
-    """Returns waypoints of the open joints that are no farther apart than the speed limit allows, (N, J)."""
-    reach = _TARGET_SPEED * search.start.step_s * search.limits.velocity
-    limited = targets.copy()
-    before = search.start.positions[0]
-    for row in limited:
-        np.minimum(np.maximum(row, before - reach), before + reach, out=row)
-        before = row
-    return limited
-
-
-def _picked(levels: Motion, index: np.ndarray) -> Motion:
-    """Returns for each joint one of several motions, (R, K, J) -> (K, J)."""
-    joints = np.arange(len(index))
-    parts = (levels.positions, levels.velocities, levels.accelerations)
-    return Motion(levels.step_s, *(part[index, :, joints].T for part in parts))
-
-
-def _blended(hold: Motion, other: Motion) -> Motion:
-    """Returns hold + weight * (other - hold), both ending at rest, for each weight of ``_BLENDS``, (R, K, J).
-
-    All limits are convex, so the part of the way that is allowed is one interval from the hold on.
-    """
-    count = max(len(hold), len(other))
-    hold, other = hold.padded(count), other.padded(count)
-    weights = _BLENDS[:, None, None]
-    pairs = (
-        (hold.positions, other.positions),
-        (hold.velocities, other.velocities),
-        (hold.accelerations, other.accelerations),
-    )
-    # Zero times NaN is NaN, and the hold alone is the last resort.
-    return Motion(hold.step_s, *(np.where(weights > 0.0, a + weights * (b - a), a) for a, b in pairs))
+def _keep_blend(search: _Search, before: Motion, smooth: Motion) -> None:
+    """Keeps as much of the way from a motion inside the limits to one that is not as is found, if need be none."""
+    for most in _MOST:
+        blend = blended(search.limits, before, smooth, most)
+        good = within(search.limits, blend)
+        search.keep(blend, good)
+        if good.all():
+            return
+        before, smooth = before.columns(~good), smooth.columns(~good)

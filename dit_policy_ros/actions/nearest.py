@@ -3,8 +3,11 @@
 In the control points of a uniform cubic B-spline every limit is a bound on a finite difference: exact for acceleration
 and jerk, sufficient for position and velocity. That is a quadratic program with the same matrix for every joint; it is
 solved for all of them at once by the alternating direction method of multipliers (Boyd et al., "Distributed
-Optimization and Statistical Learning via the Alternating Direction Method of Multipliers", 2011, section 5). A few
-dozen rounds bring it close to the bounds, so it aims a little inside, and whoever uses the result checks it.
+Optimization and Statistical Learning via the Alternating Direction Method of Multipliers", 2011, section 5). A dozen
+rounds bring it close to the bounds, so it aims a little inside, and whoever uses the result checks it.
+
+What is bounded is kept in one table of rows: the points, the first three of which the start fixes, and below them their
+first, second and third differences, those among fixed points included, for N free points 4 N + 6 rows in all.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ _INSIDE = 0.97
 """Of velocity, acceleration and jerk limits is aimed at."""
 _SLACK = 0.0015
 """Share of the range between the position limits that is kept from either."""
-_LOOK_EVERY = 5
+_LOOK_EVERY = 4
 _TAIL_WEIGHT = 0.02
 """How much being where the wanted points end matters after their end, compared to them."""
-_PENALTIES = (1.0, 3.0, 30.0, 30.0)
+_PENALTIES = (1.0, 10.0, 30.0, 30.0)
 """For position, first, second and third difference."""
-_OVERSHOOT = 1.6
+_OVERSHOOT = 1.8
 """Over-relaxation of the projections; 1.5 to 1.8 is what Boyd et al. recommend."""
+_FIXED = 3
 
 
 def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail: int, rounds: int) -> Motion:
@@ -38,26 +42,33 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
         tail: steps after the wanted points in which there is time to come to rest.
         rounds: at most; fewer where all limits are kept before.
     """
-    fixed, wanted = _fixed_points(start), np.concatenate((wanted, np.repeat(wanted[-1:], tail, axis=0)))
-    lowest, highest, slack = _bounds(limits, start.step_s, len(wanted))
-    weights, inverse, gather = _system(len(wanted) - tail, tail)
+    known = np.concatenate((_fixed_points(start), wanted, np.repeat(wanted[-1:], tail, axis=0)))
+    count = len(known) - _FIXED
+    pull, gather = _system(len(wanted), tail)
+    lowest, highest = _bounds(limits, start.step_s, count, _INSIDE, _SLACK)
+    least, most = _bounds(limits, start.step_s, count, 1.0, 0.5 * _SLACK)
+    pulled = pull @ known
     values, spare = np.empty_like(lowest), np.empty_like(lowest)
-    points = np.concatenate((fixed, np.zeros_like(wanted)))
-    pulled = inverse @ (weights[:, None] * wanted) - gather @ _differences(points, values)
-    points[3:] = wanted
-    nearest = np.minimum(np.maximum(_differences(points, values), lowest), highest)
+    points = values[: count + _FIXED]
+    free = points[_FIXED:]
+    points[:] = known
+    differences = _differences(values, count)
+    for minuend, subtrahend, difference in differences:
+        np.subtract(minuend, subtrahend, out=difference)
+    nearest = np.minimum(np.maximum(values, lowest), highest)
     # The projection and its dual together; at first there is no dual.
     ahead = nearest.copy()
     for done in range(1, rounds + 1):
-        np.multiply(nearest, 2.0, out=spare)
-        np.subtract(spare, ahead, out=spare)
-        np.matmul(gather, spare, out=points[3:])
-        points[3:] += pulled
-        _differences(points, values)
-        if done % _LOOK_EVERY == 0 and (values <= highest + slack).all() and (values >= lowest - slack).all():
+        np.subtract(nearest, ahead, out=spare)
+        spare += nearest
+        np.matmul(gather, spare, out=free)
+        free += pulled
+        for minuend, subtrahend, difference in differences:
+            np.subtract(minuend, subtrahend, out=difference)
+        if done % _LOOK_EVERY == 0 and (values <= most).all() and (values >= least).all():
             break
         np.subtract(values, nearest, out=spare)
-        np.multiply(spare, _OVERSHOOT, out=spare)
+        spare *= _OVERSHOOT
         ahead += spare
         np.maximum(ahead, lowest, out=nearest)
         np.minimum(nearest, highest, out=nearest)
@@ -71,14 +82,25 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
     return motion
 
 
-def _bounds(limits: JointLimits, h: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what is aimed at, lowest and highest, and how far outside of it the limits still are, (4 * count, J)."""
-    margin = _SLACK * (limits.upper - limits.lower)
-    most = [limit * h**order for order, limit in enumerate((limits.velocity, limits.acceleration, limits.jerk), 1)]
-    highest = [limits.upper - margin, *(_INSIDE * value for value in most)]
-    lowest = [limits.lower + margin, *(-value for value in highest[1:])]
-    slack = [0.5 * margin, *((1.0 - _INSIDE) * value for value in most)]
-    return tuple(np.repeat(np.stack(rows), count, axis=0) for rows in (lowest, highest, slack))
+def _bounds(limits: JointLimits, h: float, count: int, share: float, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and the highest of every row, (4 * count + 6, J); what is fixed is not bounded.
+
+    Args:
+        share: of the limits on differences.
+        margin: kept from the position limits, as a share of the range between them.
+    """
+    highest = np.empty((4 * count + 6, len(limits.lower)))
+    lowest = np.empty_like(highest)
+    room = margin * (limits.upper - limits.lower)
+    rows = 0
+    for order, limit in enumerate((limits.upper - room, limits.velocity, limits.acceleration, limits.jerk)):
+        free = rows + _FIXED - order
+        highest[rows:free] = np.inf
+        rows = free + count
+        highest[free:rows] = limit if order == 0 else (share * h**order) * limit
+    np.negative(highest, out=lowest)
+    lowest[_FIXED : _FIXED + count] = limits.lower + room
+    return lowest, highest
 
 
 def _fixed_points(start: Motion) -> np.ndarray:
@@ -88,34 +110,36 @@ def _fixed_points(start: Motion) -> np.ndarray:
     return np.stack((middle - v * h + a * h * h / 2.0, middle, middle + v * h + a * h * h / 2.0))
 
 
-def _differences(points: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Writes the free points and their first three differences below each other, (4 * N, J), given (3 + N, J)."""
-    count = len(points) - 3
-    into[:count] = points[3:]
-    first = points[1:] - points[:-1]
-    into[count : 2 * count] = first[2:]
-    second = first[1:] - first[:-1]
-    into[2 * count : 3 * count] = second[1:]
-    np.subtract(second[1:], second[:-1], out=into[3 * count :])
-    return into
+def _differences(values: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns for each of the three differences what is to be subtracted from what, and where it belongs."""
+    views, begin = [], 0
+    for length in (count + 3, count + 2, count + 1):
+        end = begin + length
+        views.append((values[begin + 1 : end], values[begin : end - 1], values[end : end + length - 1]))
+        begin = end
+    return views
 
 
 @lru_cache(maxsize=64)
-def _system(count: int, tail: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what the rounds for N = ``count + tail`` points need.
+def _system(count: int, tail: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the rounds for N = ``count + tail`` free points need.
 
-    That is the weights of the points, (N,), the inverse of the system's matrix, (N, N), and this times the transposed
-    differences with their penalties, (N, 4 * N).
+    The free points of a round are ``pull @ (fixed and wanted points) + gather @ rows``, (N, 3 + N) and (N, 4 N + 6).
     """
     total = count + tail
     weights = np.concatenate((np.ones(count), np.full(tail, _TAIL_WEIGHT)))
-    step = np.eye(total) - np.eye(total, k=-1)
-    orders = [np.eye(total)]
+    orders = [np.eye(total + _FIXED)]
     while len(orders) < len(_PENALTIES):
-        orders.append(step @ orders[-1])
+        orders.append(np.diff(orders[-1], axis=0))
     matrix = np.diag(weights)
-    for penalty, order in zip(_PENALTIES, orders, strict=True):
-        matrix = matrix + penalty * order.T @ order
+    weighted = []
+    for index, (penalty, order) in enumerate(zip(_PENALTIES, orders, strict=True)):
+        bounded = order.copy()
+        # Rows among fixed points are not bounded.
+        bounded[: _FIXED - index] = 0.0
+        matrix = matrix + penalty * bounded[:, _FIXED:].T @ bounded[:, _FIXED:]
+        weighted.append(penalty * bounded[:, _FIXED:].T)
     inverse = np.linalg.inv(matrix)
-    weighted = [penalty * order.T for penalty, order in zip(_PENALTIES, orders, strict=True)]
-    return weights, inverse, inverse @ np.concatenate(weighted, axis=1)
+    gather = inverse @ np.concatenate(weighted, axis=1)
+    onto = np.concatenate([order[:, :_FIXED] for order in orders])
+    return np.concatenate((-gather @ onto, inverse * weights), axis=1), gather

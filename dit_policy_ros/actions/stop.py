@@ -51,16 +51,18 @@ def stops(limits: JointLimits, position, velocity, acceleration, step_s: float) 
     least = np.ceil(pieces_s / step_s - 1e-6).astype(np.int64)
     least = np.maximum(least, np.array([1, 0, 1]).reshape((3,) + (1,) * np.ndim(velocity)))
     steps = np.maximum(least[:, None] + _VARIANTS.T.reshape((3, -1) + (1,) * np.ndim(velocity)), 0)
-    t1, t2, t3 = steps * step_s
+    t1, t2, t3 = durations_s = steps * step_s
     braking = -(velocity + acceleration * t1 / 2.0) / (t1 / 2.0 + t2 + t3 / 2.0)
     jerks = np.stack(((braking - acceleration) / t1, np.zeros_like(braking), -braking / t3))
     possible = ~exceeds(np.abs(braking), a) & ~exceeds(np.abs(jerks), j).any(axis=0)
-    states = _states(steps * step_s, jerks, position, velocity, acceleration)
-    distance = np.where(possible, np.abs(states[-1][0] - position), np.inf)
-    best = np.argmin(distance, axis=0)[None]
-    chosen = np.take_along_axis(steps, best[None], axis=1)[:, 0]
-    jerks = np.take_along_axis(jerks, best[None], axis=1)[:, 0]
-    return Stops(chosen, jerks, np.take_along_axis(possible, best, axis=0)[0] & ~hopeless)
+    state = (position, velocity, acceleration)
+    for piece in range(3):
+        state = after(durations_s[piece], *state, jerks[piece])
+    # From near rest all ways are equally short, but for rounding.
+    distance = np.round(np.where(possible, np.abs(state[0] - position), np.inf), 12)
+    best = (np.argmin(distance, axis=0), *np.indices(np.shape(velocity), sparse=True))
+    piece = (slice(None), *best)
+    return Stops(steps[piece], jerks[piece], possible[best] & ~hopeless)
 
 
 def stop_motion(found: Stops, start: Motion) -> Motion:
@@ -71,13 +73,12 @@ def stop_motion(found: Stops, start: Motion) -> Motion:
     durations = found.steps * start.step_s
     states = _states(durations, found.jerks, start.positions[0], start.velocities[0], start.accelerations[0])
     at = np.arange(count)[:, None]
-    parts = [np.empty((count, len(total))) for _ in range(3)]
-    for piece in range(3):
-        begin = ends[piece] - found.steps[piece]
-        inside = (at >= begin) & (at <= ends[piece])
-        values = after((at - begin) * start.step_s, *states[piece], found.jerks[piece])
-        for part, value in zip(parts, values, strict=True):
-            np.copyto(part, value, where=inside)
+    # Where a piece ends the next one begins, and one of no length is passed over.
+    piece = (at >= ends[0]).astype(np.int64) + (at >= ends[1])
+    joint = np.arange(len(total))
+    begin = (ends - found.steps)[piece, joint]
+    values = [np.stack(quantity)[piece, joint] for quantity in zip(*states[:3], strict=True)]
+    parts = after((at - begin) * start.step_s, *values, found.jerks[piece, joint])
     rest = at >= total
     np.copyto(parts[0], states[3][0], where=rest)
     for part in parts[1:]:

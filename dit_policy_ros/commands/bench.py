@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="hand the red cube to the left arm",
         help="what the policy is asked; one of the file where its language comes from one (default '%(default)s')",
     )
+    parser.add_argument("--device", default="cpu", help="policy: where it runs: cpu, cuda or cuda:1 (default cpu)")
     parser.add_argument("--runs", type=int, default=100, help="measured calls of each system (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     bench_family.add_options(parser)
@@ -93,7 +94,7 @@ def _run_policy(args: argparse.Namespace) -> int:
     if args.runs < 1 or args.threads < 1:
         raise ConfigError("--runs and --threads must be at least 1.")
     torch.set_num_threads(args.threads)
-    policy = load_policy(args.policy)
+    policy = load_policy(args.policy, device=args.device)
     observation = policy.example_observation()
     context = policy.encode(observation, args.instruction)
     free = policy.act(observation, context)
@@ -105,7 +106,7 @@ def _run_policy(args: argparse.Namespace) -> int:
         "act with a committed prefix": lambda: policy.act(observation, context, committed),
     }
     measured = {}
-    print(f"{'[ms]':30}{'p50':>8}{'p95':>8}{'p99':>8}   {args.runs} runs, {args.threads} threads")
+    print(f"{'[ms]':30}{'p50':>8}{'p95':>8}{'p99':>8}   {args.runs} runs, {args.threads} threads, {args.device}")
     for name, call in calls.items():
         call()
         durations_ms = []
@@ -115,5 +116,6 @@ def _run_policy(args: argparse.Namespace) -> int:
             durations_ms.append((time.perf_counter_ns() - begin_ns) / 1e6)
         measured[name] = {f"p{p}_ms": round(float(np.percentile(durations_ms, p)), 3) for p in (50, 95, 99)}
         print(f"{name:30}" + "".join(f"{value:8.2f}" for value in measured[name].values()))
-    print(json.dumps({"policy": str(args.policy), "threads": args.threads, "runs": args.runs, "latency": measured}))
+    options = {"threads": args.threads, "device": args.device, "runs": args.runs}
+    print(json.dumps({"policy": str(args.policy), **options, "latency": measured}))
     return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 _FRAMES = 300
+_TOGETHER = "side by side"
 _SPEED_S, _LEAST_ROUNDS = 4.0, 3
 """Processor time for each camera."""
 _HZ, _IMAGE_HZ, _SIZE = 50, 5, (160, 120)
@@ -46,17 +47,16 @@ def run_bags(args: argparse.Namespace) -> int:
 
 
 def _speed(bag, robot) -> dict:
-    """Reads and decodes the first images of each camera, against decoding alone."""
-    import time
+    """Reads and decodes the first images of each camera on its own and of all side by side, against decoding alone."""
     from functools import partial
-    from itertools import count, islice
+    from itertools import islice
 
     from dit_policy_ros.data import messages
     from dit_policy_ros.data.bag_reader import decode_message, open_episode
     from dit_policy_ros.data.images import decode_compressed
 
     episode = open_episode(bag, robot, recover=True)
-    found = {}
+    found, every = {}, []
     print(f"{'camera':20}{'images':>8}{'decoder [1/s]':>15}{'reading [1/s]':>15}{'share':>8}")
     for camera in robot.cameras:
         topic, msgtype = episode.image_topic(camera)
@@ -66,25 +66,39 @@ def _speed(bag, robot) -> dict:
             alone = [partial(decode_compressed, data) for data in files]
         else:
             alone = [partial(decode_message, cdr, msgtype, topic) for cdr in stored]
-        best = {"decoder": float("inf"), "reading": float("inf")}
-        # Processor time, and the fastest of several rounds: what else runs on the machine only slows down.
-        end = time.process_time() + _SPEED_S
-        for k in count():
-            if k >= _LEAST_ROUNDS and time.process_time() > end:
-                break
-            begin = time.process_time()
-            for decode in alone:
-                decode()
-            best["decoder"] = min(best["decoder"], time.process_time() - begin)
-            begin = time.process_time()
-            for _ in islice(episode.frames(camera), len(alone)):
-                pass
-            best["reading"] = min(best["reading"], time.process_time() - begin)
-        share = best["decoder"] / best["reading"]
-        rates = {name: len(alone) / duration for name, duration in best.items()}
-        found[camera] = {"images": len(alone), **{f"{name}_hz": rate for name, rate in rates.items()}, "share": share}
-        print(f"{camera:20}{len(alone):8d}{rates['decoder']:15.0f}{rates['reading']:15.0f}{100 * share:7.0f}%")
+        found[camera] = _compared(camera, episode, [camera], [alone])
+        every.append(alone)
+    if len(every) > 1:
+        found[_TOGETHER] = _compared(_TOGETHER, episode, list(robot.cameras), every)
     return found
+
+
+def _compared(name, episode, cameras, alone) -> dict:
+    """Returns how fast cameras are read side by side, and how fast the decoder is on the same images."""
+    import time
+    from itertools import count, islice
+
+    counts = [len(decoders) for decoders in alone]
+    best = {"decoder": float("inf"), "reading": float("inf")}
+    # Processor time, and the fastest of several rounds in turns: what else runs on the machine only slows down. Both
+    # loops hold an image until the next is there, as whoever looks at it does; what memory costs depends on that.
+    end = time.process_time() + _SPEED_S
+    for k in count():
+        if k >= _LEAST_ROUNDS and time.process_time() > end:
+            break
+        begin = time.process_time()
+        for decoders in zip(*(part[: min(counts)] for part in alone), strict=True):
+            _ = [decode() for decode in decoders]
+        best["decoder"] = min(best["decoder"], time.process_time() - begin)
+        begin = time.process_time()
+        for _ in zip(*(islice(episode.frames(camera), min(counts)) for camera in cameras), strict=True):
+            pass
+        best["reading"] = min(best["reading"], time.process_time() - begin)
+    images = min(counts) * len(counts)
+    share = best["decoder"] / best["reading"]
+    rates = {kind: images / duration for kind, duration in best.items()}
+    print(f"{name:20}{images:8d}{rates['decoder']:15.0f}{rates['reading']:15.0f}{100 * share:7.0f}%")
+    return {"images": images, **{f"{kind}_hz": rate for kind, rate in rates.items()}, "share": share}
 
 
 def _make_bag(path, robot, minutes):

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=3, help="how many to run (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1000, help="first seed (default %(default)s)")
     parser.add_argument("--policy", default="demo", help="policy directory, or a shipped name (default %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where the policy runs: cpu, cuda or cuda:1 (default cpu)")
     parser.add_argument("--robot", default="aloha", help="robot YAML, or a shipped name (default %(default)s)")
     parser.add_argument(
         "--phrases", default="held_out", help="instructions: plain, train or held_out (default %(default)s)"
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
             "seed": _WARM_UP_SEED,
             "phrase_set": args.phrases,
             "policy": str(policy),
+            "device": args.device,
             "robot": args.robot,
             "bag_directory": str(bags),
         }
@@ -109,7 +111,9 @@ def _report(args: argparse.Namespace, policy: Path, bags: Path) -> None:
         records.append(from_bag(episode, video, f"bags/{bag.name}"))
     command = (
         f"python -m dit_policy_ros demo --world {args.world} --episodes {args.episodes} --seed {args.seed} "
-        f"--policy {args.policy} --robot {args.robot} --phrases {args.phrases} --out {args.out}"
+        f"--policy {args.policy} --robot {args.robot} --phrases {args.phrases} "
+        + (f"--device {args.device} " if args.device != "cpu" else "")
+        + f"--out {args.out}"
     )
     report = make_report(tuple(records), str(args.policy), weights_sha256(policy), {}, command)
     write_json(report, args.out)

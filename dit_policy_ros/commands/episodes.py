@@ -25,6 +25,8 @@ class Task:
     """Recorded delays by system, instead of a pattern."""
     horizon_s: float | None = None
     encode_period_s: float | None = None
+    device: str = "cpu"
+    max_context_age_s: float | None = None
 
 
 def run_episodes(jobs: Sequence[tuple[Task, int]], workers: int) -> Iterator:
@@ -49,12 +51,12 @@ _policies: dict[Path, object] = {}
 def _job(job: tuple[Task, int]):
     from dit_policy_ros.evaluate.episode import run_episode
     from dit_policy_ros.evaluate.record import from_result
-    from dit_policy_ros.policy.continuity.methods import continued
+    from dit_policy_ros.policy.continuity.methods import bare, continued
 
     task, seed = job
     body, robot, policy = _loaded(task)
     # Methods remember chunks; none of another episode. A policy's own method is around it already.
-    policy = continued(getattr(policy, "policy", policy), task.method) if task.method else policy
+    policy = continued(bare(policy), task.method) if task.method else policy
     body.rewind()
     result = run_episode(body, policy, robot, seed, task.world, _config(task, body.world.episode_steps))
     return task, from_result(result, robot.names, body.start_ns, body.world.max_reward)
@@ -69,7 +71,7 @@ def _loaded(task: Task) -> tuple:
 
     if task.policy not in _policies:
         torch.set_num_threads(1)
-        _policies[task.policy] = load_policy(task.policy)
+        _policies[task.policy] = load_policy(task.policy, device=task.device)
     if (task.world, task.robot) not in _bodies:
         robot = load_robot(task.robot)
         _bodies[task.world, task.robot] = (AlohaBody(task.world, robot), robot)
@@ -78,9 +80,11 @@ def _loaded(task: Task) -> tuple:
 
 def _config(task: Task, steps: int):
     from dit_policy_ros.evaluate.episode import EpisodeConfig
+    from dit_policy_ros.runtime.executor_config import ExecutorConfig
     from dit_policy_ros.runtime.schedule import ScheduleConfig
 
     given = {"execution_horizon_s": task.horizon_s, "encode_period_s": task.encode_period_s}
+    limits = {} if task.max_context_age_s is None else {"max_context_age_s": task.max_context_age_s}
     return EpisodeConfig(
         steps=steps,
         context_delay_s=task.context_delay_s,
@@ -89,4 +93,5 @@ def _config(task: Task, steps: int):
         delay_trace=dict(task.trace) or None,
         phrase_set=task.phrases,
         schedule=ScheduleConfig(**{name: value for name, value in given.items() if value is not None}),
+        executor=ExecutorConfig(**limits),
     )

@@ -15,14 +15,14 @@ on every machine. Success is reported as `strict` (it holds at the end, the givi
 environment's largest reward was reached once).
 
 With several methods (--method a,b or all) every one of them is measured at these delays and compared on the same
-seeds; with --sweep each of them over context delays from 0 to 1 s and over action delays from 0 to 0.3 s. A sweep
-that was interrupted goes on where it was when it is started again with the same --report.
+seeds; with --sweep each of them over context delays from 0 to 1 s and over action delays from 0 to 0.3 s. A run that
+was interrupted goes on where it was when it is started again with the same options. Beside the page lies table.md.
 
 Examples:
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --episodes 100 --report out
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --context-delay 0.5 --report out
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --method all --report methods
-  python -m dit_policy_ros evaluate --policy models/demo --world aloha_nudged --sweep --report curves
+  python -m dit_policy_ros evaluate --policy models/demo --world aloha_nudged --sweep context --report curves
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_language --delays trace:bag --report out
 """
 
@@ -42,14 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default %(default)s)",
     )
     parser.add_argument("--method", default="", help="continuity methods, separated by commas, or all")
-    parser.add_argument("--sweep", action="store_true", help="measure over a range of delays and draw the curves")
+    parser.add_argument(
+        "--sweep",
+        nargs="?",
+        const="both",
+        choices=("both", "context", "action"),
+        help="measure over a range of delays and draw the curves: of both systems, or of one",
+    )
     parser.add_argument(
         "--horizon", type=float, metavar="S", help="time from one chunk to the next (default: as the policy says)"
     )
     parser.add_argument("--encode-period", type=float, metavar="S", help="least time between two encodes")
     parser.add_argument(
+        "--max-context-age",
+        type=float,
+        metavar="S",
+        help="older contexts stop the arms (default: as the executor's, 2 s); must exceed twice a long --context-delay",
+    )
+    parser.add_argument(
         "--phrases", default="held_out", help="instructions: plain, train or held_out (default %(default)s)"
     )
+    parser.add_argument("--device", default="cpu", help="where the policy runs: cpu, cuda or cuda:1 (default cpu)")
     parser.add_argument("--robot", default="aloha", help="robot YAML, or a shipped name (default %(default)s)")
     parser.add_argument("--report", type=Path, required=True, help="folder for report.json and index.html")
     parser.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
@@ -72,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         trace=_trace(args),
         horizon_s=args.horizon,
         encode_period_s=args.encode_period,
+        device=args.device,
+        max_context_age_s=args.max_context_age,
     )
     if args.sweep or len(methods) > 1:
         return _compare(args, task, methods)
@@ -83,14 +98,16 @@ def _checked(args: argparse.Namespace) -> tuple[str, ...]:
     from dit_policy_ros.errors import ConfigError
     from dit_policy_ros.evaluate.delays import check_pattern
     from dit_policy_ros.policy.checkpoint import load_policy
-    from dit_policy_ros.policy.continuity.methods import admitted, continued
+    from dit_policy_ros.policy.continuity.methods import admitted, bare, continued
+    from dit_policy_ros.policy.device import find_device
     from dit_policy_ros.robot import load_robot
+    from dit_policy_ros.runtime.executor_config import ExecutorConfig
     from dit_policy_ros.sim.phrases import check_phrase_set
     from dit_policy_ros.sim.worlds import find_world
 
     if args.episodes < 1:
         raise ConfigError(f"--episodes is {args.episodes}; it must be at least 1.")
-    for name in ("context_delay", "action_delay", "horizon", "encode_period"):
+    for name in ("context_delay", "action_delay", "horizon", "encode_period", "max_context_age"):
         value = getattr(args, name)
         if value is not None and not 0.0 <= value < float("inf"):
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be finite and not negative.")
@@ -99,11 +116,14 @@ def _checked(args: argparse.Namespace) -> tuple[str, ...]:
     directory = _directory(args)
     find_world(args.world)
     load_robot(args.robot)
+    find_device(args.device)
+    if args.max_context_age is not None:
+        ExecutorConfig(max_context_age_s=args.max_context_age)
     check_phrase_set(args.phrases)
     if not args.method:
         return ("",)
     policy = load_policy(directory)
-    inner = getattr(policy, "policy", policy)
+    inner = bare(policy)
     if args.method == "all":
         return admitted(inner)
     methods = tuple(dict.fromkeys(name.strip() for name in args.method.split(",")))
@@ -169,6 +189,8 @@ def _measure(args: argparse.Namespace, task) -> int:
     for name in ("strict", "sticky"):
         count, interval = getattr(report, name)
         print(f"{name}: {count} of {len(records)} ({interval.lower:.1%} to {interval.upper:.1%}, 95 %)")
+    if report.context_wait is not None and report.context_wait.advice():
+        print(report.context_wait.advice())
     print(f"Page: {page}")
     return 0
 
@@ -181,10 +203,11 @@ def _compare(args: argparse.Namespace, task, methods: tuple[str, ...]) -> int:
     from dit_policy_ros.evaluate.report import now, versions_in_use
     from dit_policy_ros.evaluate.sweep import Condition, Sweep, curves, point_of, write_json
     from dit_policy_ros.evaluate.sweep_page import OWN, write_sweep_page
+    from dit_policy_ros.evaluate.sweep_table import write_table
     from dit_policy_ros.policy.checkpoint import weights_sha256
 
     at = Condition("", task.context_delay_s, task.action_delay_s, task.pattern)
-    conditions = curves(methods, at) if args.sweep else tuple(replace(at, method=name) for name in methods)
+    conditions = curves(methods, at, args.sweep) if args.sweep else tuple(replace(at, method=name) for name in methods)
     seeds, digest, command = range(args.seed, args.seed + args.episodes), weights_sha256(task.policy), _command(args)
     points = _finished(args.report, digest, command, conditions)
     missing = [condition for condition in conditions if condition not in points]
@@ -201,12 +224,15 @@ def _compare(args: argparse.Namespace, task, methods: tuple[str, ...]) -> int:
         sweep = Sweep(args.world, str(args.policy), digest, ordered, command, now(), versions_in_use())
         write_json(sweep, args.report)
         write_sweep_page(sweep, args.report)
+        write_table(sweep, args.report)
         tqdm.write(
             f"{condition.method or OWN}, context {condition.context_delay_s:g} s, action {condition.action_delay_s:g} "
             f"s, {condition.pattern}: strict {point.successes} of {len(seeds)} "
             f"({point.interval.lower:.1%} to {point.interval.upper:.1%}, 95 %)"
         )
-    print(f"Page: {args.report / 'index.html'}")
+        if point.metrics["context_wait"].get("advice"):
+            tqdm.write(f"  {point.metrics['context_wait']['advice']}")
+    print(f"Page: {args.report / 'index.html'}\nTable: {args.report / 'table.md'}")
     return 0
 
 
@@ -238,8 +264,10 @@ def _command(args: argparse.Namespace) -> str:
     changed = [
         *([f"--delays {args.delays}"] if args.delays != "constant" else []),
         *([f"--method {args.method}"] if args.method else []),
-        *(["--sweep"] if args.sweep else []),
+        *([f"--sweep {args.sweep}"] if args.sweep else []),
         *([f"--horizon {args.horizon:g}"] if args.horizon is not None else []),
+        *([f"--max-context-age {args.max_context_age:g}"] if args.max_context_age is not None else []),
+        *([f"--device {args.device}"] if args.device != "cpu" else []),
         *([f"--encode-period {args.encode_period:g}"] if args.encode_period is not None else []),
     ]
     return " ".join(

@@ -51,11 +51,13 @@ def run(args: argparse.Namespace) -> int:
         joints = next(episodes_of(bags[0], robot)).joints
         fps = max(1, round(1e9 / float(np.median(np.diff(joints.times_ns))))) if len(joints.times_ns) > 1 else 1
 
-    def grids():
-        for bag in tqdm(bags, unit="bag"):
+    def grids(bar):
+        for bag in bar:
             for episode in episodes_of(bag, robot):
                 yield sample_episode(episode, fps, cameras)
 
-    count = export_episodes(args.out, robot.name, fps, grids())
+    # Closed before an error is printed, so that this has a line of its own.
+    with tqdm(bags, unit="bag") as bar:
+        count = export_episodes(args.out, robot.name, fps, grids(bar))
     print(f"Wrote {count} episodes at {fps} frames per second to {args.out}.")
     return 0

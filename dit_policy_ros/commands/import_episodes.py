@@ -50,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--camera {entry} must be THEIRS=OURS, with a camera of the robot: {known}.")
         renamed[theirs] = ours
     count = 0
-    for name, grid in tqdm(_episodes(args, robot, renamed), unit="episode"):
-        metadata = EpisodeMetadata(instruction=grid.instructions[0])
-        write_grid_episode(args.out / name, robot, grid, metadata)
-        count += 1
+    # Closed before an error is printed, so that this has a line of its own.
+    with tqdm(_episodes(args, robot, renamed), unit="episode") as bar:
+        for name, grid in bar:
+            metadata = EpisodeMetadata(instruction=grid.instructions[0])
+            write_grid_episode(args.out / name, robot, grid, metadata)
+            count += 1
     print(f"Wrote {count} bags to {args.out}.")
     return 0
 

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mcap", action="store_true", help="also write DIR/watch, a bag for Foxglove")
     parser.add_argument("--rerun", action="store_true", help="also write DIR/replay.rrd, for Rerun")
     parser.add_argument("--episode", type=int, metavar="N", help="which one, from 0, where the bag holds several")
+    parser.add_argument("--device", default="cpu", help="where policies run: cpu, cuda or cuda:1 (default cpu)")
     parser.add_argument("--context-delay", type=float, default=0.3, metavar="S", help="default %(default)s s")
     parser.add_argument("--action-delay", type=float, default=0.06, metavar="S", help="default %(default)s s")
 
@@ -88,7 +89,7 @@ def _replay(args, policy_name, episode, folder) -> None:
     from dit_policy_ros.policy.checkpoint import find_policy, load_policy, weights_sha256
     from dit_policy_ros.resources import find_config
 
-    policy = load_policy(policy_name)
+    policy = load_policy(policy_name, device=args.device)
     config = LoopConfig(context_delay_s=args.context_delay, action_delay_s=args.action_delay)
     chunks = ChunkLog()
     result = run_replay(episode, policy, args.mode, config, chunks.append if args.mcap or args.rerun else None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from dit_policy_ros.data.bag_storage import FOREVER_NS, PACKED_SUFFIXES, StorageFile, is_storage, unpack
+from dit_policy_ros.data.bag_storage import FOREVER_NS, PACKED_SUFFIXES, StorageFile, is_storage, readable, unpack
 from dit_policy_ros.data.mcap_scan import Message, embedded_metadata, is_whole
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
@@ -33,11 +33,16 @@ class BagFile:
         Raises:
             BagError: there is no bag, or it is damaged and ``recover`` was not asked for or does not help.
         """
-        self.path = _find(Path(path))
         self.lost = ""
         """What a damaged bag lacks, in a sentence; empty for a whole one."""
+        with readable(Path(path)):
+            self._open(Path(path), recover)
+
+    def _open(self, path: Path, recover: bool) -> None:
+        self.path = _find(path)
         information = _information(self.path)
         self.custom_data: Mapping[str, str] = information.get("custom_data") or {}
+        """Of ``metadata.yaml``."""
         present, missing = _files(self.path, information, recover)
         packed = [file for file in present if file.suffix in PACKED_SUFFIXES]
         self._scratch = TemporaryDirectory(prefix="dit_policy_ros_") if packed else None
@@ -96,7 +101,7 @@ class BagFile:
         damaged = [file for file in self._files if file.is_damaged]
         # What is named is the bag's own file, not the unpacked copy.
         where = self.path.parent if self.path.is_file() else self.path
-        names = [f"{where / file.path.name} is cut short" for file in damaged]
+        names = [f"{where / file.path.name} {file.damage}" for file in damaged]
         what = " and ".join(names + ([f"{self.path} lacks {', '.join(missing)}"] if missing else []))
         whole = self.counts.total()
         if not whole:
@@ -108,7 +113,7 @@ class BagFile:
         kept = f"{whole} messages over {seconds(end_ns - 1 - start_ns):.2f} s are whole"
         self.lost = f"{what}: {kept}, {lost} are lost"
         if not recover:
-            raise BagError(f"{self.lost}. Copy or record it again, or open it with recover=True to use what is whole.")
+            raise BagError(f"{self.lost}. Copy or record it again; inspect and replay use what is whole.")
 
 
 def _overlapping(files: Sequence[StorageFile]) -> Iterator[list[StorageFile]]:
@@ -164,9 +169,17 @@ def _information(path: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as problem:
         raise BagError(f"{path} has damaged metadata; open the .mcap or .db3 file itself.") from problem
     information = data.get("rosbag2_bagfile_information", data) if isinstance(data, dict) else None
-    if not isinstance(information, dict) or (path.is_dir() and "relative_file_paths" not in information):
+    if not isinstance(information, dict) or not _is_described(information, path.is_dir()):
         raise BagError(f"{file} does not describe a rosbag2; open the .mcap or .db3 file itself.")
     return information
+
+
+def _is_described(information: Mapping[str, Any], with_files: bool) -> bool:
+    """Returns whether the entries that are used have the form that rosbag2 gives them."""
+    names = information.get("relative_file_paths", None if with_files else [])
+    custom, count = information.get("custom_data") or {}, information.get("message_count") or 0
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return is_list and isinstance(custom, dict) and isinstance(count, int)
 
 
 def _files(path: Path, information: Mapping[str, Any], recover: bool) -> tuple[list[Path], list[str]]:

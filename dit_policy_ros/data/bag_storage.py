@@ -14,8 +14,8 @@ import apsw
 from rosbags.rosbag2 import Reader, ReaderError
 
 from dit_policy_ros.data.mcap_index import McapIndex
-from dit_policy_ros.data.mcap_scan import McapScan, Message, ZstdError, is_whole
-from dit_policy_ros.data.sqlite_scan import SqliteScan, is_whole_sqlite
+from dit_policy_ros.data.mcap_scan import MAGIC, McapScan, Message, ZstdError, is_whole
+from dit_policy_ros.data.sqlite_scan import SQLITE_MAGIC, SqliteScan, is_whole_sqlite
 from dit_policy_ros.errors import BagError
 
 if sys.version_info >= (3, 14):
@@ -27,6 +27,7 @@ SUFFIXES = (".mcap", ".db3")
 PACKED_SUFFIXES = (".zstd", ".zst")
 """Of files that are compressed as a whole."""
 FOREVER_NS = 1 << 62
+_BEGINNINGS = {".mcap": MAGIC, ".db3": SQLITE_MAGIC}
 _BLOCK_BYTES = 1 << 20
 # What rosbags, its storages and its decompressors raise on damaged bytes.
 _DAMAGE = (ReaderError, OSError, ValueError, TypeError, LookupError, RuntimeError, struct.error, ZstdError, apsw.Error)
@@ -34,9 +35,11 @@ _DAMAGE = (ReaderError, OSError, ValueError, TypeError, LookupError, RuntimeErro
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what damaged bytes raise in the libraries into a BagError."""
+    """Turns what damaged bytes and missing rights raise in the libraries into a BagError."""
     try:
         yield
+    except PermissionError as problem:
+        raise BagError(f"{problem.filename or path} may not be read by this user; ask for the right to.") from problem
     except _DAMAGE as problem:
         text = " ".join(str(problem).split()).rstrip(".")
         raise BagError(f"{path} cannot be read: {text}. Copy or record it again.") from problem
@@ -109,6 +112,15 @@ class StorageFile:
     def is_damaged(self) -> bool:
         """Whether it ends too early."""
         return self._scan is not None
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with a damaged file, to go after its name."""
+        with self.path.open("rb") as file:
+            head = file.read(len(_BEGINNINGS[self.path.suffix]))
+        if not head:
+            return "is empty"
+        return "is cut short" if _BEGINNINGS[self.path.suffix].startswith(head) else f"is no {self.path.suffix} file"
 
     @property
     def lost_bytes(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dit_policy_ros.data.bag_file import BagFile
+from dit_policy_ros.data.bag_storage import is_storage
 from dit_policy_ros.data.bag_writer import WRITING_SUFFIX
 from dit_policy_ros.data.episode_cache import CacheConfig, EpisodeArrays, cached_episode
 from dit_policy_ros.data.episode_spans import METADATA_KEY, episode_spans
@@ -79,12 +80,13 @@ def load_dataset(
 
 
 def find_bags(folders: Sequence[Path]) -> list[Path]:
-    """Returns the rosbag2 folders below some folders, sorted.
+    """Returns the rosbag2 folders below some folders, sorted; also those that lost their ``metadata.yaml``.
 
     Raises:
         BagError: there is none.
     """
-    bags = {file.parent for folder in folders for file in Path(folder).rglob("metadata.yaml")}
+    files = [file for folder in folders for file in Path(folder).rglob("*")]
+    bags = {file.parent for file in files if file.name == "metadata.yaml" or (is_storage(file) and file.is_file())}
     whole = sorted(bag for bag in bags if not any(part.endswith(WRITING_SUFFIX) for part in bag.parts))
     if not whole:
         places = ", ".join(str(folder) for folder in folders) or "no folder"
@@ -94,7 +96,8 @@ def find_bags(folders: Sequence[Path]) -> list[Path]:
 
 def _episodes(bag: Path, robot: RobotSpec) -> Sequence[int | None]:
     """Returns the numbers of a bag's episodes; None for a bag that is one, which need not be read to tell."""
-    tells = METADATA_KEY in (bag / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+    file = bag / "metadata.yaml"
+    tells = not file.exists() or METADATA_KEY in file.read_text(encoding="utf-8", errors="replace")
     if not (tells or robot.episode_topic or robot.episode_gap_s):
         return [None]
     spans = episode_spans(BagFile(bag), robot)

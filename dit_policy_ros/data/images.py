@@ -24,6 +24,9 @@ _COLOUR: dict[str, tuple[int, tuple[int, int, int]]] = {
 # Encoding to (type without byte order, metres per unit), after REP 118.
 _DEPTH: dict[str, tuple[str, float]] = {"16UC1": ("u2", 1e-3), "mono16": ("u2", 1e-3), "32FC1": ("f4", 1.0)}
 
+_AS_RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)
+"""Since OpenCV 4.11; saves a second image and a tenth of the time."""
+
 COLOUR_ENCODINGS = tuple(_COLOUR)
 DEPTH_ENCODINGS = tuple(_DEPTH)
 
@@ -90,7 +93,7 @@ def decode_compressed(data: bytes | np.ndarray, image_format: str = "jpeg") -> n
     if "compressedDepth" in image_format:
         raise RobotError(f"Compressed image format '{image_format}' is depth, not colour; use a colour topic.")
     buffer = np.frombuffer(data, dtype=np.uint8)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = (_AS_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(buffer, flags) if len(buffer) else None
     except cv2.error as problem:
@@ -99,7 +102,7 @@ def decode_compressed(data: bytes | np.ndarray, image_format: str = "jpeg") -> n
         raise RobotError(
             f"A compressed image ('{image_format}', {len(buffer)} bytes) cannot be decoded. Use JPEG or PNG."
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image if _AS_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def decode_compressed_depth(data: bytes | np.ndarray, image_format: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reads a whole MCAP file through its index of chunks: forty bytes a chunk, and one chunk at a time.
+"""Reads a whole MCAP file through its index of chunks: forty bytes a chunk, and a few chunks at a time.
 
 Format: https://mcap.dev/spec.
 """
@@ -6,20 +6,18 @@ Format: https://mcap.dev/spec.
 from __future__ import annotations
 
 import struct
-import zlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
-import lz4.frame
+from dit_policy_ros.data.chunk_cache import ChunkCache
+from dit_policy_ros.data.mcap_scan import MAGIC, RECORD, Message, text_at
 
-from dit_policy_ros.data.mcap_scan import CHUNK_HEAD, MAGIC, MESSAGE_HEAD, RECORD, Message, text_at, zstd
-from dit_policy_ros.errors import BagError
-
-_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK_INDEX, _STATISTICS = 0x03, 0x04, 0x05, 0x08, 0x0B
+_SCHEMA, _CHANNEL, _CHUNK_INDEX, _STATISTICS = 0x03, 0x04, 0x08, 0x0B
 _FOOTER = struct.Struct("<BQQQI")
 _CHUNK_ENTRY = struct.Struct("<QQQQ")  # first and last log time, place, length
 _STATISTICS_HEAD = struct.Struct("<QHIIIIQQI")  # ..., chunks, ..., first and last log time, bytes of the counts
@@ -27,8 +25,9 @@ _CHANNEL_COUNT = struct.Struct("<HQ")
 _MAP_ENTRY_BYTES = 10  # of the offsets of the message indexes: channel, place
 
 _EVERY = (1 << 64) - 1
-_UNPACK = {"zstd": zstd.decompress, "lz4": lz4.frame.decompress}
-"""Compression to what undoes it; others are none."""
+_CHUNKS = ChunkCache(8 << 20)
+"""Of all files that this process reads."""
+_numbers = count()
 
 _Entry = tuple[int, int, str, bytes]
 """Log time [ns], place in the file, topic, CDR."""
@@ -37,7 +36,7 @@ _Entry = tuple[int, int, str, bytes]
 class McapIndex:
     """Messages of one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chunks: ChunkCache = _CHUNKS) -> None:
         """Reads the summary at the end of a file; ``is_complete`` tells whether it is of use.
 
         Raises:
@@ -51,6 +50,7 @@ class McapIndex:
         """Of the first and after the last message; both 0 where there is none."""
         self.is_complete = False
         """Whether it tells of every chunk, and of the number of messages."""
+        self._chunks, self._number = chunks, next(_numbers)
         self._channels: dict[int, str] = {}
         self._first_ns, self._last_ns, self._places = array("q"), array("q"), array("Q")
         self._lengths, self._members = array("Q"), array("Q")
@@ -81,28 +81,10 @@ class McapIndex:
             yield from _messages(waiting)
 
     def _chunk(self, file: BinaryIO, k: int, wanted: dict[int, str]) -> list[_Entry]:
-        file.seek(self._places[k] + RECORD.size)
-        body = file.read(self._lengths[k] - RECORD.size)
-        _, _, size, checksum = CHUNK_HEAD.unpack_from(body)
-        compression, offset = text_at(body, CHUNK_HEAD.size)
-        packed = memoryview(body)[offset + 8 :]
-        # At once and not as a stream, which takes twice as long.
-        records = _UNPACK[compression](packed) if compression in _UNPACK else bytes(packed)
-        if len(records) != size or (checksum and zlib.crc32(records) != checksum):
-            raise BagError(f"{self.path}: a chunk at byte {self._places[k]} is damaged. Copy or record it again.")
-        found, at, view = [], 0, memoryview(records)
-        head = MESSAGE_HEAD.size
-        while at < size:
-            kind, length = RECORD.unpack_from(records, at)
-            at += RECORD.size
-            if kind == _MESSAGE:
-                channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(records, at)
-                if channel in wanted:
-                    # Sorted by place within an instant.
-                    place = self._places[k] << 32 | at
-                    found.append((log_ns, place, wanted[channel], bytes(view[at + head : at + length])))
-            at += length
-        return found
+        place = self._places[k]
+        found = self._chunks.messages(self.path, file, self._number, (place, self._lengths[k]), wanted)
+        # Sorted by place within an instant.
+        return [(log_ns, place << 32 | at, wanted[channel], cdr) for log_ns, channel, at, cdr in found]
 
     def _read_summary(self, file: BinaryIO) -> None:
         end = file.seek(-(_FOOTER.size + len(MAGIC)), 2)

@@ -13,7 +13,7 @@ import apsw
 
 from dit_policy_ros.data.mcap_scan import Message
 
-_MAGIC = b"SQLite format 3\x00"
+SQLITE_MAGIC = b"SQLite format 3\x00"
 _EVERY = 1 << 62
 
 
@@ -27,7 +27,7 @@ def _header(path: Path) -> tuple[int, int]:
     """Returns bytes of a page and number of pages; the latter is 0 where the header is not there."""
     with path.open("rb") as file:
         head = file.read(100)
-    if len(head) < 100 or not head.startswith(_MAGIC):
+    if len(head) < 100 or not head.startswith(SQLITE_MAGIC):
         return 1, 0
     (page_bytes,) = struct.unpack_from(">H", head, 16)
     (pages,) = struct.unpack_from(">I", head, 28)

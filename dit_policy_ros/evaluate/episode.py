@@ -14,6 +14,7 @@ import numpy as np
 from dit_policy_ros.evaluate.loop import LoopConfig, SteppedBody, TwoSystemLoop
 from dit_policy_ros.evaluate.smoothness import Smoothness
 from dit_policy_ros.robot import RobotSpec
+from dit_policy_ros.runtime.context_watch import ContextWait
 from dit_policy_ros.runtime.executor import StateChange
 from dit_policy_ros.types import Policy, seconds
 
@@ -67,8 +68,6 @@ class EpisodeResult:
     """(T,) age of the observation behind the context that acts; NaN before the first chunk."""
     splice_times_s: np.ndarray
     """(C,) since the reset."""
-    seam_jumps: np.ndarray
-    """(C, J) distance between new chunk and running plan where they meet, before limits."""
     changes: tuple[StateChange, ...]
     """The executor's transitions, with reasons; stamps on the body's clock."""
     refusals: dict[str, int]
@@ -84,6 +83,7 @@ class EpisodeResult:
     incidents: dict[str, int]
     """What went wrong in the two loops, by name; see ``runtime.incidents``."""
     smoothness: Smoothness
+    context_wait: ContextWait
 
 
 def run_episode(
@@ -118,7 +118,6 @@ def run_episode(
 def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: int, world: str) -> EpisodeResult:
     score = body.score()
     splices = loop.log.splices
-    width = len(loop.executor.names)
     times_s = (loop.log.times_ns.array() - loop.start_ns) * 1e-9
     return EpisodeResult(
         seed=seed,
@@ -132,7 +131,6 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
         measured=loop.log.measured.array(),
         context_ages_s=loop.log.context_ages_s.array(),
         splice_times_s=np.array([seconds(splice.stamp_ns - loop.start_ns) for splice in splices]),
-        seam_jumps=np.array([splice.seam_jump for splice in splices]).reshape(-1, width),
         changes=tuple(loop.log.changes),
         refusals=dict(loop.executor.refusals),
         starved=dict(loop.log.starved),
@@ -142,4 +140,5 @@ def _result(loop: TwoSystemLoop, body: EpisodeBody, rewards: list[int], seed: in
         chunks=loop.log.chunks,
         incidents=loop.incidents(),
         smoothness=loop.smoothness(),
+        context_wait=loop.contexts.wait(body.now_ns()),
     )

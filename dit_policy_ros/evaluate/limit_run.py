@@ -144,6 +144,7 @@ def time_limiter(spec: RobotSpec, runs: int, seed: int = 0) -> dict[str, np.ndar
         "inside the limits": lambda: swing,
         "noisy": lambda: swing + rough * rng.standard_normal(swing.shape),
         "hostile": lambda: rng.uniform(spec.lower, spec.upper, swing.shape),
+        "elsewhere": lambda: np.broadcast_to(rng.uniform(spec.lower, spec.upper), swing.shape),
     }
     durations = {}
     for kind, actions in kinds.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import numpy as np
 
 from dit_policy_ros.actions.smoothness import Seam, seam_of
 from dit_policy_ros.evaluate.smoothness import Smoothness, smoothness_of
+from dit_policy_ros.runtime.context_watch import STALE_CONTEXT, ContextWait, ContextWatch
 from dit_policy_ros.types import ActionChunk, seconds
 
+_CONTEXT_LIMIT = re.compile(rf"{STALE_CONTEXT}: .*\(limit ([\d.]+) s\)")
 _STAGE = re.compile(r"(.+) (p\d+)_ms")
 
 
@@ -63,6 +66,24 @@ def live_seams(chunks: Sequence[Received], plans: Sequence[ActionChunk]) -> tupl
         running = known[-1] if known and known[-1].start_ns <= after.received_ns else before.chunk
         seams.append(seam_of(running, after.chunk, after.received_ns))
     return tuple(seams)
+
+
+def live_context_wait(chunks: Sequence[Received], events: Sequence[tuple[int, str]], end_ns: int) -> ContextWait:
+    """Measures what the limit on the age of contexts cost.
+
+    Args:
+        chunks: in the order in which they were received.
+        events: (instant [ns], "state: reason") of the executor. They tell the limit where it was exceeded; where it
+            was not, it is infinite here.
+    """
+    limits = [match for _, text in events if (match := _CONTEXT_LIMIT.search(text))]
+    watch = ContextWatch(float(limits[0].group(1)) if limits else math.inf)
+    for received in chunks:
+        watch.offered(received.chunk, received.received_ns)
+    for received_ns, text in events:
+        state, _, reason = text.partition(": ")
+        watch.changed(state, reason, received_ns)
+    return watch.wait(end_ns)
 
 
 def stages_of(statuses: Iterable[Any]) -> dict[str, dict[str, float]]:

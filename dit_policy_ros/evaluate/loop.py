@@ -19,6 +19,7 @@ from dit_policy_ros.evaluate.loop_log import LoopLog
 from dit_policy_ros.evaluate.smoothness import Smoothness, smoothness_of
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.runtime import schedule
+from dit_policy_ros.runtime.context_watch import ContextWatch
 from dit_policy_ros.runtime.executor import Executor
 from dit_policy_ros.runtime.executor_config import ExecutorConfig
 from dit_policy_ros.runtime.fast_system import ActJob, FastSystem
@@ -97,6 +98,7 @@ class TwoSystemLoop:
             delays_ns(system, config.delays, mean_s, config.delay_seed, config.delay_trace)
             for system, mean_s in ((CONTEXT, config.context_delay_s), (ACTION, config.action_delay_s))
         )
+        self.contexts = ContextWatch(config.executor.max_context_age_s)
         self._accepted: tuple[ActionChunk | None, ActionChunk] | None = None
         """The running plan and the chunk that is to replace it at the next tick."""
 
@@ -228,8 +230,11 @@ class TwoSystemLoop:
                 self.fast.fail()
                 return
             chunk = self.fast.finish(flight.job, flight.result, now_ns)
+            if chunk is None:
+                return
+            self.contexts.offered(chunk, now_ns)
             plan = self.executor.plan
-            if chunk is not None and not self.executor.accept(chunk, now_ns):
+            if not self.executor.accept(chunk, now_ns):
                 self._accepted = (plan, chunk)
 
     def incidents(self) -> dict[str, int]:
@@ -248,6 +253,10 @@ class TwoSystemLoop:
             self.log.seams.append(seam_of(*self._accepted, now_ns))
         self._accepted = None
         self.log.splices.extend(splices)
+        changes = self.executor.drain_changes()
+        for change in changes:
+            self.contexts.changed(change.after.value, change.reason, change.stamp_ns)
+        self.log.changes.extend(changes)
         self.log.note(self.executor, self.synchroniser, now_ns)
 
     def _observation(self, cameras: tuple[str, ...], now_ns: int):

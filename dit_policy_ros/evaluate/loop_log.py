@@ -47,4 +47,3 @@ class LoopLog:
         self.context_ages_s.append(float("nan") if age_ns is None else seconds(age_ns))
         self.chunk_ages_s.append(seconds(now_ns - plan.observation_ns) if moving and plan else float("nan"))
         self.planned.append(moving)
-        self.changes.extend(executor.drain_changes())

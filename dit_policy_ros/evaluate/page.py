@@ -12,6 +12,7 @@ from dit_policy_ros.evaluate import plots
 from dit_policy_ros.evaluate.document import document, panels, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord, worst_first
 from dit_policy_ros.evaluate.report import INTERVAL_METHOD, Report, join
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS
 from dit_policy_ros.evaluate.statistics import Interval, percentiles
 from dit_policy_ros.evaluate.timing_page import timing_tables
 
@@ -91,12 +92,15 @@ def _cards(report: Report) -> str:
     metrics = report.to_dict()["metrics"]
 
     def value(name: str, key: str, unit: str, digits: int = 2) -> str:
-        entry = metrics[name]
+        entry = metrics.get(name) or metrics["smoothness"].get(name)
         return f"{entry[key]:.{digits}f} {unit}" if entry else "not measured"
 
     cards = (
         (value("context_age_s", "p50", "s"), f"context age, median (95 %: {value('context_age_s', 'p95', 's')})"),
-        (value("seam_jump", "p95", "rad", 3), f"seam jump, 95 % (largest: {value('seam_jump', 'p100', 'rad', 3)})"),
+        (
+            value("seam_position", "p99", "rad", 3),
+            f"{SEAM_JUMP}, 99 % (largest: {value('seam_position', 'p100', 'rad', 3)})",
+        ),
         (value("tracking_error", "p95", "rad", 3), "tracking error, 95 %"),
         (value("time_to_success_s", "p50", "s"), "time to success, median"),
         (f"{metrics['position_hits'] + metrics['velocity_hits']}", "waypoints the limiter changed"),
@@ -105,7 +109,9 @@ def _cards(report: Report) -> str:
     shown = "".join(
         f'<div class="panel"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in cards
     )
-    return f'<div class="cards">{shown}</div>'
+    advice = "" if report.context_wait is None else report.context_wait.advice()
+    notice = f'<p class="panel"><b>{escape(advice)}</b></p>' if advice else ""
+    return f'<div class="cards">{shown}</div>{notice}'
 
 
 def _reasons(counts: dict[str, int]) -> str:
@@ -127,8 +133,8 @@ def _distributions(report: Report) -> str:
         "Context age while acting": plots.histogram(
             join(episode.context_ages_s for episode in episodes), "Context age", "age of the context [s]"
         ),
-        "Seam jumps, all joints and chunks": plots.histogram(
-            join(episode.seam_jumps for episode in episodes), "Seam jumps", "distance between chunk and plan [rad]"
+        "Jumps at seams, all joints and chunks": plots.histogram(
+            join(episode.seam_positions for episode in episodes), "Jumps at seams", f"{SEAM_JUMP} [rad]"
         ),
     }
     for name in sorted({name for episode in episodes for name in episode.latencies_s}):
@@ -152,7 +158,7 @@ def _episode(episode: EpisodeRecord, directory: Path) -> str:
     timelines = {
         "Reward": plots.reward_timeline(episode),
         "Context age [s]": plots.context_timeline(episode),
-        "Largest seam jump of each chunk [rad]": plots.seam_timeline(episode),
+        "Largest jump at each seam [rad]": plots.seam_timeline(episode),
     }
     return (
         f'<article id="seed-{episode.seed}"><header>{_badge(episode)}<h3>Seed {episode.seed}: '
@@ -217,8 +223,7 @@ def _repeat(report: Report) -> str:
     return (
         f"<h2>To repeat it</h2><pre>{escape(report.command)}</pre><dl>{rows}</dl>"
         '<p class="muted">Context age: time since the observation behind the context that the running chunk was made '
-        "with. Seam jump: distance between a new chunk and the running plan where they meet, before limits. Tracking "
-        "error: measured minus commanded position at the same instant. In the table: best reward, reward at the end, "
-        "when the largest reward was reached, context age, largest seam jump, waypoints that the limiter changed, "
-        "chunks refused.</p>"
+        f"with. {SEAM_JUMP_MEANS} Tracking error: measured minus commanded position at the same instant. In the table: "
+        "best reward, reward at the end, when the largest reward was reached, context age, largest jump at a seam, "
+        "waypoints that the limiter changed, chunks refused.</p>"
     )

@@ -128,10 +128,11 @@ def context_timeline(episode: EpisodeRecord) -> str:
 
 
 def seam_timeline(episode: EpisodeRecord) -> str:
-    """Returns the largest seam jump of every chunk over time."""
-    jumps = np.fmax.reduce(episode.seam_jumps, axis=1, initial=0.0) if len(episode.seam_jumps) else np.empty(0)
+    """Returns the largest jump at every seam over time."""
+    seams = episode.seam_positions
+    jumps = np.fmax.reduce(seams, axis=1, initial=0.0) if len(seams) else np.empty(0)
     high = max(float(jumps.max(initial=0.0)) * 1.25, 0.02)
-    chart = Chart("Largest jump of any joint where chunks meet", _span(episode), (0.0, high), 520, 150)
+    chart = Chart("Largest jump of any joint at a seam", _span(episode), (0.0, high), 520, 150)
     chart.axes("time [s]")
     for time_s, jump in zip(episode.splice_times_s.tolist(), jumps.tolist(), strict=True):
         chart.line(np.array([time_s, time_s]), np.array([0.0, jump]), "stem")

@@ -10,6 +10,7 @@ import numpy as np
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.episode import EpisodeResult
 from dit_policy_ros.evaluate.smoothness import Smoothness
+from dit_policy_ros.runtime.context_watch import ContextWait
 from dit_policy_ros.types import seconds
 
 
@@ -39,8 +40,6 @@ class EpisodeRecord:
     """(T,) age of the observation behind the context that acts."""
     splice_times_s: np.ndarray
     """(C,)."""
-    seam_jumps: np.ndarray
-    """(C, J) distance between a new chunk and the running plan where they meet, before limits."""
     events: tuple[tuple[float, str], ...] = ()
     """(time [s], what happened): the executor's transitions with their reasons."""
     refusals: Mapping[str, int] = field(default_factory=dict)
@@ -58,6 +57,7 @@ class EpisodeRecord:
     incidents: Mapping[str, int] = field(default_factory=dict)
     """What went wrong in the two loops, by name."""
     smoothness: Smoothness | None = None
+    context_wait: ContextWait | None = None
     stages_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Stage of the live nodes, such as 'dit_node: act', to percentile to [ms]."""
     video: str = ""
@@ -72,7 +72,7 @@ class EpisodeRecord:
             "commanded": (steps, joints),
             "measured": (steps, joints),
             "context_ages_s": (steps,),
-            "seam_jumps": (len(self.splice_times_s), joints),
+            "seam_positions": (len(self.splice_times_s), joints),
         }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
@@ -100,9 +100,16 @@ class EpisodeRecord:
         return float(self.times_s[reached[0]]) if len(reached) else None
 
     @property
+    def seam_positions(self) -> np.ndarray:
+        """(C, J) jumps at the seams, as ``Smoothness`` defines them; NaN where nothing was joined or measured."""
+        if self.smoothness is None:
+            return np.full((len(self.splice_times_s), len(self.joint_names)), np.nan)
+        return self.smoothness.seam_positions
+
+    @property
     def largest_seam(self) -> float:
-        """Largest seam jump of any joint, 0 without chunks. Before the first chunk nothing is joined."""
-        return float(np.fmax.reduce(self.seam_jumps, axis=None, initial=0.0))
+        """Largest jump of any joint at a seam, 0 without seams."""
+        return float(np.fmax.reduce(self.seam_positions, axis=None, initial=0.0))
 
     @property
     def tracking_error(self) -> np.ndarray:
@@ -144,7 +151,6 @@ def from_result(
         measured=result.measured,
         context_ages_s=result.context_ages_s,
         splice_times_s=result.splice_times_s,
-        seam_jumps=result.seam_jumps,
         events=events,
         refusals=result.refusals,
         starved=result.starved,
@@ -154,6 +160,7 @@ def from_result(
         chunks=result.chunks,
         incidents=result.incidents,
         smoothness=result.smoothness,
+        context_wait=result.context_wait,
         video=video,
         bag=bag,
     )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_reader import Episode
-from dit_policy_ros.data.joint_history import interpolate
 from dit_policy_ros.errors import BagError
-from dit_policy_ros.evaluate.live import Received, live_smoothness, stages_of
+from dit_policy_ros.evaluate.live import Received, live_context_wait, live_smoothness, stages_of
 from dit_policy_ros.evaluate.record import EpisodeRecord
 from dit_policy_ros.types import ActionChunk, nanoseconds, seconds
 
@@ -49,6 +47,11 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
     contexts = _contexts(episode)
     plans = [received.chunk for received in _chunks(episode, PLAN_TOPIC)]
     commanded = _commanded(episode, times_ns)
+    events = [
+        (received_ns, message.data)
+        for received_ns, message in _messages(episode, STATUS_TOPIC)
+        if start_ns <= received_ns <= end_ns
+    ]
     context_stamps = [(received.received_ns, received.chunk.context_ns) for received in chunks]
     return EpisodeRecord(
         seed=int(final["seed"]),
@@ -66,18 +69,14 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
         measured=episode.joints.positions_at(times_ns),
         context_ages_s=(times_ns - _newest(times_ns, context_stamps, np.nan)) * 1e-9,
         splice_times_s=np.array([seconds(chunk.received_ns - start_ns) for chunk in chunks]),
-        seam_jumps=_seams(chunks, len(episode.robot.names)),
-        events=tuple(
-            (seconds(received_ns - start_ns), message.data)
-            for received_ns, message in _messages(episode, STATUS_TOPIC)
-            if start_ns <= received_ns <= end_ns
-        ),
+        events=tuple((seconds(received_ns - start_ns), text) for received_ns, text in events),
         encodes=len(contexts),
         chunks=len(chunks),
         latencies_s={
             "observation to chunk": np.array([seconds(c.received_ns - c.chunk.observation_ns) for c in chunks]),
             "observation to context": np.array([seconds(received - stamp) for received, stamp in contexts]),
         },
+        context_wait=live_context_wait(chunks, events, end_ns),
         smoothness=live_smoothness(chunks, plans, times_ns, commanded),
         stages_ms=stages_of(s for _, message in _messages(episode, DIAGNOSTICS_TOPIC) for s in message.status),
         video=video,
@@ -143,16 +142,6 @@ def _commanded(episode: Episode, times_ns: np.ndarray) -> np.ndarray:
     commanded = episode.targets_at(times_ns)
     commanded[times_ns < max(sent_ns)] = np.nan
     return commanded
-
-
-def _seams(chunks: list[Received], width: int) -> np.ndarray:
-    """Distance between each chunk and the one before at the instant it was received, (C, J); NaN for the first."""
-    jumps = np.full((len(chunks), width), np.nan)
-    for row, (before, after) in enumerate(pairwise(chunks), start=1):
-        now_ns = np.array([after.received_ns])
-        old, new = (interpolate(now_ns, c.chunk.times_ns, c.chunk.actions)[0] for c in (before, after))
-        jumps[row] = np.abs(new - old)
-    return jumps
 
 
 def _newest(times_ns: np.ndarray, known: list[tuple[int, float]], before: float) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.data.recorded_body import PERIOD_NS, RecordedBody, RecordedTargets
-from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.errors import BagError, ConfigError, PolicyError, one_of
 from dit_policy_ros.evaluate.horizon_errors import ErrorSummary, HorizonErrors
 from dit_policy_ros.evaluate.interventions import InterventionLog
@@ -49,8 +48,6 @@ class ReplayResult:
     """(T, J) as recorded."""
     context_ages_s: np.ndarray
     """(T,)."""
-    seam_jumps: np.ndarray
-    """(S, J) distance between new chunk and running plan where they meet, before limits."""
     seams: SeamLog
     """How each chunk went on from the plan before."""
     interventions: InterventionLog
@@ -123,7 +120,6 @@ class _ReplayLoop(TwoSystemLoop):
         ]
         self.interventions = InterventionLog()
         self.seams = SeamLog(len(spec.names))
-        self.seam_jumps = ScratchTable(len(spec.names))
         self.trajectories = 0
         self.on_chunk: Callable[[ActionChunk], None] | None = None
         self._mode, self._spec = mode, spec
@@ -158,8 +154,6 @@ class _ReplayLoop(TwoSystemLoop):
         log = self.log
         for seam in log.seams:
             self.seams.append(seam)
-        for splice in log.splices:
-            self.seam_jumps.append(splice.seam_jump)
         self.trajectories += len(self.body.commands)
         for entries in (log.seams, log.splices, log.failures, log.changes, self.body.commands):
             entries.clear()
@@ -207,7 +201,6 @@ class _ReplayLoop(TwoSystemLoop):
             commanded=log.commanded.array(),
             measured=log.measured.array(),
             context_ages_s=log.context_ages_s.array(),
-            seam_jumps=self.seam_jumps.array(),
             seams=self.seams,
             interventions=self.interventions,
             starved=dict(sorted(log.starved.items())),

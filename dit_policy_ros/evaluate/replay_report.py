@@ -162,7 +162,7 @@ def _shadow(result: ReplayResult) -> dict[str, Any]:
             kind: dict(zip(result.joint_names, hits.tolist(), strict=True)) for kind, hits in result.hits.items()
         },
         "refusals": result.refusals,
-        "smoothness": {"seam_jump": percentiles(result.seam_jumps), **result.seams.summary()},
+        "smoothness": result.seams.summary(),
         "interventions": dict(sorted(result.interventions.counts.items())),
         "first_interventions": [
             [entry.time_s, entry.kind, entry.text] for entry in result.interventions[:_INTERVENTIONS]

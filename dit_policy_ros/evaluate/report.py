@@ -20,6 +20,7 @@ from dit_policy_ros.evaluate.document import json_text, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord
 from dit_policy_ros.evaluate.smoothness import summary
 from dit_policy_ros.evaluate.statistics import Interval, percentiles, wilson
+from dit_policy_ros.runtime.context_watch import ContextWait, wait_of
 
 INTERVAL_METHOD = "wilson"
 _PACKAGES = ("numpy", "torch", "mujoco", "gym-aloha", "opencv-python-headless", "rclpy")
@@ -89,6 +90,11 @@ class Report:
             "created": self.created,
         }
 
+    @property
+    def context_wait(self) -> ContextWait | None:
+        """What the limit on the age of contexts cost; None where it was not measured."""
+        return wait_of([episode.context_wait for episode in self.episodes if episode.context_wait is not None])
+
     def _metrics(self) -> dict[str, Any]:
         episodes = self.episodes
         refusals = sum((Counter(episode.refusals) for episode in episodes), Counter())
@@ -98,7 +104,7 @@ class Report:
         smooth = [episode.smoothness for episode in episodes if episode.smoothness is not None]
         return {
             "context_age_s": percentiles(join(episode.context_ages_s for episode in episodes)),
-            "seam_jump": percentiles(join(episode.seam_jumps for episode in episodes)),
+            "context_wait": wait_to_dict(self.context_wait),
             "tracking_error": percentiles(np.abs(join(episode.tracking_error for episode in episodes))),
             "time_to_success_s": percentiles(
                 np.array([episode.reached_s for episode in episodes if episode.reached_s is not None])
@@ -115,6 +121,19 @@ class Report:
             "smoothness": summary(smooth) if smooth else {},
             "stages_ms": _stages(episodes),
         }
+
+
+def wait_to_dict(wait: ContextWait | None) -> dict[str, Any]:
+    """Returns what JSON holds of it; a limit that nobody recorded is null."""
+    if wait is None:
+        return {}
+    limit_s = wait.limit_s if np.isfinite(wait.limit_s) else None
+    return {
+        "held_share": wait.share,
+        "needed_s": wait.needed_s,
+        "max_context_age_s": limit_s,
+        "advice": wait.advice(),
+    }
 
 
 def _stages(episodes: tuple[EpisodeRecord, ...]) -> dict[str, dict[str, float]]:

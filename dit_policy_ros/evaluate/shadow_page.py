@@ -11,6 +11,7 @@ from dit_policy_ros.data.scratch import thinned
 from dit_policy_ros.evaluate import plots, replay_plots
 from dit_policy_ros.evaluate.document import panels
 from dit_policy_ros.evaluate.replay_report import ReplayReport
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS
 from dit_policy_ros.evaluate.statistics import percentiles
 from dit_policy_ros.evaluate.svg import MOST_POINTS
 
@@ -88,7 +89,7 @@ def _smoothness(report: ReplayReport) -> str:
     result = report.result
     figures = result.seams.summary()
     rows = [
-        ("distance between a chunk and the running plan where it takes over [rad]", percentiles(result.seam_jumps)),
+        (f"{SEAM_JUMP} [rad]", figures["seam_position"]),
         ("change of velocity there [rad/s]", figures["seam_velocity"]),
         ("largest motion between two actions of a chunk [rad]", figures["chunk_step"]),
         ("mean second difference within a chunk [rad]", figures["chunk_second_difference"]),
@@ -108,6 +109,6 @@ def _smoothness(report: ReplayReport) -> str:
         '<h2>Smoothness and latency</h2><div class="scroll tall"><table><thead><tr><th>smaller is better</th>'
         '<th class="number">median</th><th class="number">95 %</th><th class="number">99 %</th>'
         f'<th class="number">largest</th></tr></thead><tbody>{cells}</tbody></table></div>'
-        f'<p class="muted">Before any limit, over every joint of {len(result.seam_jumps)} chunks that took over.'
-        f"{share} Delays are those given on the command line, not measured.</p>"
+        f'<p class="muted">Over every joint of {len(result.seams.array("position"))} chunks that took over. '
+        f"{SEAM_JUMP_MEANS}{share} Delays are those given on the command line, not measured.</p>"
     )

@@ -13,6 +13,13 @@ from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.evaluate.statistics import percentiles
 from dit_policy_ros.types import seconds
 
+SEAM_JUMP = "jump at a seam"
+SEAM_JUMP_MEANS = (
+    "Jump at a seam: distance of each joint [rad], of a gripper [0 to 1], between a new chunk and what was going to be "
+    "executed, at the instant at which the chunk arrives (or begins, if that is later), before limits."
+)
+"""What is called so on every page; measured by ``actions.smoothness.seam_of``."""
+
 
 class SeamLog:
     """Figures of seams in their order, as many as there are; C seams, J joints."""
@@ -50,7 +57,7 @@ class Smoothness:
     """C seams, T control periods, J joints. What was not measured is NaN or empty."""
 
     seam_positions: np.ndarray
-    """(C, J) distance between a chunk and the running plan where it takes over, before limits."""
+    """(C, J) jumps at the seams, see ``SEAM_JUMP_MEANS``; NaN for a chunk that takes over from nothing."""
     seam_velocities: np.ndarray
     """(C, J) change of velocity there, [1/s]."""
     momenta: np.ndarray

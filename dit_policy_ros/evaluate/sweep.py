@@ -13,8 +13,10 @@ import numpy as np
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.document import json_text, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord
+from dit_policy_ros.evaluate.report import wait_to_dict
 from dit_policy_ros.evaluate.smoothness import Smoothness, summary
 from dit_policy_ros.evaluate.statistics import Interval, bootstrap, mcnemar, wilson
+from dit_policy_ros.runtime.context_watch import wait_of
 
 CONTEXT_DELAYS_S = (0.0, 0.1, 0.3, 0.5, 0.75, 1.0)
 ACTION_DELAYS_S = (0.0, 0.06, 0.1, 0.2, 0.3)
@@ -31,17 +33,23 @@ class Condition:
     pattern: str = "constant"
 
 
-def curves(methods: Sequence[str], at: Condition) -> tuple[Condition, ...]:
-    """Returns the points of two curves for each method: over the context delay, and over the action delay.
+BOTH, CONTEXT, ACTION = AXES = ("both", "context", "action")
+
+
+def curves(methods: Sequence[str], at: Condition, axis: str = BOTH) -> tuple[Condition, ...]:
+    """Returns the points of the curves for each method: over the context delay, and over the action delay.
 
     Args:
         at: the delays that the other curve keeps; its pattern holds for all.
+        axis: 'context' or 'action' for one of the curves.
     """
     conditions: dict[Condition, None] = {}
     for method in methods:
         here = replace(at, method=method)
-        conditions.update({replace(here, context_delay_s=delay_s): None for delay_s in CONTEXT_DELAYS_S})
-        conditions.update({replace(here, action_delay_s=delay_s): None for delay_s in ACTION_DELAYS_S})
+        if axis != ACTION:
+            conditions.update({replace(here, context_delay_s=delay_s): None for delay_s in CONTEXT_DELAYS_S})
+        if axis != CONTEXT:
+            conditions.update({replace(here, action_delay_s=delay_s): None for delay_s in ACTION_DELAYS_S})
     return tuple(conditions)
 
 
@@ -110,6 +118,7 @@ def point_of(condition: Condition, records: Sequence[EpisodeRecord]) -> Point:
     records = sorted(records, key=lambda record: record.seed)
     smooth = [record.smoothness for record in records if record.smoothness is not None]
     ages = np.concatenate([record.context_ages_s for record in records])
+    wait = wait_of([record.context_wait for record in records if record.context_wait is not None])
     counts = {
         name: dict(sorted(sum((Counter(getattr(record, name)) for record in records), Counter()).items()))
         for name in ("refusals", "starved", "incidents")
@@ -117,6 +126,7 @@ def point_of(condition: Condition, records: Sequence[EpisodeRecord]) -> Point:
     metrics = {
         **summary(smooth),
         "context_age_s": float(np.nanmean(ages)) if np.isfinite(ages).any() else None,
+        "context_wait": wait_to_dict(wait),
         "position_hits": sum(record.position_hits for record in records),
         "velocity_hits": sum(record.velocity_hits for record in records),
         **counts,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dit_policy_ros.evaluate.document import document, panels, write_whole
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP_MEANS
 from dit_policy_ros.evaluate.svg import Chart
 from dit_policy_ros.evaluate.sweep import Point, Sweep
 
@@ -132,18 +133,19 @@ _COLUMNS = (
     "2nd diff. 99 %",
     "SPARC",
     "no plan",
+    "held",
     "delay",
     "limits",
 )
 
 
 _LEGEND = (
-    "p: McNemar's exact test against the first method at the same delays, on the same seeds. Seam: distance between a "
-    "new chunk and the running plan where it takes over, before limits [rad]; step: largest motion of one control step "
-    "in a chunk [rad]; velocity: its change at a seam [rad/s]; backwards: seams whose velocity turns round; 2nd diff.: "
-    "of what the controllers were told [rad]; SPARC: spectral arc length, median; no plan: share of time without a "
-    "fresh chunk; delay: from an observation to its chunk taking over, 95 % [s]; limits: waypoints that position and "
-    "speed limits changed."
+    "p: McNemar's exact test against the first method at the same delays, on the same seeds. Seam: jump at a seam, as "
+    "below [rad]; step: largest motion of one control step in a chunk [rad]; velocity: its change at a seam [rad/s]; "
+    "backwards: seams whose velocity turns round; 2nd diff.: of what the controllers were told [rad]; SPARC: spectral "
+    "arc length, median; no plan: share of time without a fresh chunk; held: share of time in which the arms waited "
+    "because the context was older than max_context_age_s; delay: from an observation to its chunk taking over, 95 % "
+    "[s]; limits: waypoints that position and speed limits changed."
 )
 
 
@@ -153,8 +155,15 @@ def _table(sweep: Sweep) -> str:
     return (
         '<h2>Every point</h2><div class="scroll tall"><table><thead><tr><th>method</th><th>context</th><th>action</th>'
         f"<th>delays</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="muted">{_LEGEND}</p>'
+        f'<p class="muted">{_LEGEND} {SEAM_JUMP_MEANS}</p>{_notice(sweep)}'
     )
+
+
+def _notice(sweep: Sweep) -> str:
+    """What the limit on the age of contexts cost where it cost most."""
+    waits = [point.metrics.get("context_wait") or {} for point in sweep.points]
+    held = max(waits, key=lambda wait: wait.get("held_share", 0.0), default={})
+    return f'<p class="panel"><b>{escape(held["advice"])}</b></p>' if held.get("advice") else ""
 
 
 def _row(sweep: Sweep, point: Point) -> str:
@@ -164,6 +173,7 @@ def _row(sweep: Sweep, point: Point) -> str:
         entry = metrics.get(key) or {}
         return format(entry[percentile], digits) if percentile in entry else ""
 
+    held = (metrics.get("context_wait") or {}).get("held_share")
     share, backwards = metrics.get("unplanned_share"), metrics.get("seams_backwards")
     cells = (
         f"{100 * point.successes / len(point.seeds):.1f}",
@@ -176,6 +186,7 @@ def _row(sweep: Sweep, point: Point) -> str:
         of("commanded_second_difference", "p99"),
         of("spectral_arc_length", "p50"),
         "" if share is None else f"{100 * share:.1f} %",
+        "" if held is None else f"{100 * held:.1f} %",
         of("delay_consumed_s", "p95", ".2f"),
         f"{metrics.get('position_hits', 0) + metrics.get('velocity_hits', 0)}",
     )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from html import escape
 
 from dit_policy_ros.evaluate.report import Report
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP
 
 SMOOTHNESS: Mapping[str, tuple[str, str]] = {
-    "seam_position": ("jump at a seam", "[rad]"),
+    "seam_position": (SEAM_JUMP, "[rad]"),
     "seam_velocity": ("change of velocity at a seam", "[rad/s]"),
     "momentum_cosine": ("cosine of the velocities before and after a seam", ""),
     "seams_backwards": ("seams that step back", ""),

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from safetensors.torch import save_file
 
 from dit_policy_ros.errors import CheckpointError, one_of
 from dit_policy_ros.policy.cameras import CameraView
 from dit_policy_ros.policy.continuity.methods import continued
+from dit_policy_ros.policy.device import CPU, find_device
 from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
 from dit_policy_ros.policy.dual_system import DualSystem, DualSystemConfig
 from dit_policy_ros.policy.family_directory import load_family_policy
+from dit_policy_ros.policy.two_streams import TwoStreams
 from dit_policy_ros.policy.weights import load_strict, read_tensors, weight_files
 from dit_policy_ros.resources import share_directory
 from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping
@@ -30,23 +33,27 @@ POLICY_FILE = "policy.yaml"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def load_policy(path: str | Path, continuity: str = "") -> Policy:
+def load_policy(path: str | Path, continuity: str = "", device: str = CPU) -> Policy:
     """Loads a policy directory.
 
     Args:
         path: the directory, or the bare name of one shipped in ``models``.
         continuity: how its chunks are joined, see ``continuity.methods``; '' leaves it to ``policy.yaml``.
+        device: where its networks run: 'cpu', 'cuda' or 'cuda:1'.
 
     Raises:
         CheckpointError: it is missing, foreign, or its weights do not fit.
         PolicyError: the continuity method is unknown, or not for this policy.
+        ConfigError: there is no such device.
     """
+    place = find_device(device)
     directory = find_policy(path)
     data = load_yaml_mapping(directory / POLICY_FILE, CheckpointError)
     kind, own = data.pop("kind", None), data.pop("continuity", "")
     if kind not in KINDS:
         raise CheckpointError(f"{directory / POLICY_FILE}: " + one_of("Kind", kind, KINDS))
-    return continued(KINDS[kind](directory, data), continuity or own)
+    policy = KINDS[kind](directory, data, place)
+    return continued(policy if place.type == CPU else TwoStreams(policy, place), continuity or own)
 
 
 def find_policy(path: str | Path) -> Path:
@@ -103,11 +110,11 @@ def save_dual_policy(directory: Path, config: DualPolicyConfig, network: DualSys
     (directory / POLICY_FILE).write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
 
 
-def _load_dual_policy(directory: Path, data: dict[str, Any]) -> DualPolicy:
+def _load_dual_policy(directory: Path, data: dict[str, Any], device: torch.device) -> DualPolicy:
     config = parse_dual_policy(data, str(directory / POLICY_FILE))
     network = DualSystem(config.network)
     load_strict(network, read_tensors(directory), directory)
-    return DualPolicy(config, network)
+    return DualPolicy(config, network.to(device))
 
 
 def parse_dual_policy(data: Mapping[str, Any], where: str) -> DualPolicyConfig:
@@ -145,7 +152,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-KINDS: Mapping[str, Callable[[Path, dict[str, Any]], Policy]] = {
+KINDS: Mapping[str, Callable[[Path, dict[str, Any], torch.device], Policy]] = {
     "dual_system": _load_dual_policy,
     "family": load_family_policy,
 }

@@ -22,6 +22,8 @@ OTHER = "composed_"
 class ComposedPolicy(WrappedPolicy):
     """The first policy samples; in every step the prediction of the second one joins that of its own network."""
 
+    joins = False
+
     def __init__(self, policy: FamilyPolicy, other: FamilyPolicy, weights: tuple[float, float]) -> None:
         """Joins two policies, each with its own encoders, cameras and states.
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dit_policy_ros.errors import CheckpointError
-from dit_policy_ros.policy.families import identify, load_network
-from dit_policy_ros.policy.weights import TORCH_INDEX, TORCH_SUFFIXES, read_tensors, read_torch_file, read_torch_shards
+from dit_policy_ros.errors import CheckpointError, one_of
+from dit_policy_ros.policy.families import FAMILIES, identify, load_network
+from dit_policy_ros.policy.weights import (
+    INDEX,
+    TORCH_INDEX,
+    TORCH_SUFFIXES,
+    read_tensors,
+    read_torch_file,
+    read_torch_shards,
+)
 
 INDEX_SUFFIX = ".index.json"
 
@@ -30,17 +38,29 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
         The family.
 
     Raises:
-        CheckpointError: the directory exists; the source holds code, is damaged, incomplete, or of another family.
+        CheckpointError: the directory exists or cannot be written; the family is unknown; the source holds code, is
+            damaged, incomplete, or of another family.
     """
     source, directory = Path(source), Path(directory)
     if directory.exists():
         raise CheckpointError(f"{directory} exists already; give a new directory.")
+    if family is not None and family not in FAMILIES:
+        raise CheckpointError(one_of("Family", family, FAMILIES))
     tensors = _read(source)
     found, prefix = identify({name: tuple(value.shape) for name, value in tensors.items()}, source, family)
     if family is not None and found != family:
         raise CheckpointError(
             f"{source} is of the family '{found}', but '{family}' was asked for; give the other path."
         )
+    try:
+        _write(tensors, found, prefix, source, directory)
+    except OSError as problem:
+        raise CheckpointError(f"{directory} cannot be written: {problem}.") from problem
+    return found
+
+
+def _write(tensors: Mapping[str, Tensor], family: str, prefix: str, source: Path, directory: Path) -> None:
+    """Makes the directory beside its place and moves it there once it has been loaded."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
         made = Path(temporary) / "checkpoint"
@@ -51,9 +71,8 @@ def convert(source: str | Path, directory: str | Path, family: str | None = None
         config = (source if source.is_dir() else source.parent) / "config.json"
         if config.is_file():
             shutil.copyfile(config, made / "config.json")
-        load_network(made, found, where=source)
+        load_network(made, family, where=source)
         made.rename(directory)
-    return found
 
 
 def _read(source: Path) -> dict[str, Tensor]:
@@ -67,7 +86,7 @@ def _read(source: Path) -> dict[str, Tensor]:
 
 
 def _read_directory(source: Path) -> dict[str, Tensor]:
-    if any(source.glob("*.safetensors")):
+    if any(source.glob("*.safetensors")) or (source / INDEX).is_file():
         return read_tensors(source)
     if (source / TORCH_INDEX).is_file():
         return read_torch_shards(source / TORCH_INDEX)

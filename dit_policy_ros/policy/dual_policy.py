@@ -74,6 +74,11 @@ class DualPolicy:
         self.network = network.eval()
 
     @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next(self.network.parameters()).device
+
+    @property
     def horizon(self) -> int:
         """Number of actions in a chunk."""
         return self.config.network.horizon
@@ -113,13 +118,13 @@ class DualPolicy:
     @torch.inference_mode()
     def encode(self, observation: Observation, instruction: str, epoch: int = 0) -> Context:
         """System 2; see ``types.Policy``."""
-        image = image_tensor(self.config.slow_camera.look(observation)[None])
-        slow = self.network.encode(image, hash_words(instruction)[None])
+        image = image_tensor(self.config.slow_camera.look(observation)[None]).to(self.device)
+        slow = self.network.encode(image, hash_words(instruction)[None].to(self.device))
         pairs = torch.stack([torch.stack(pair) for pair in slow.keys_values])
         tensors = {
-            "instruction": slow.instruction.numpy(),
-            "keys_values": pairs.numpy(),
-            "places": slow.places.numpy(),
+            "instruction": slow.instruction.cpu().numpy(),
+            "keys_values": pairs.cpu().numpy(),
+            "places": slow.places.cpu().numpy(),
         }
         stamp_ns = observation.image_stamps_ns.get(self.config.slow_camera.name, observation.stamp_ns)
         return Context(stamp_ns, instruction, epoch, tensors)
@@ -142,19 +147,20 @@ class DualPolicy:
         """System 1; see ``types.Policy``. ``steering`` is for continuity methods."""
         config = self.config
         slow = self._slow_features(context)
-        images = np.stack([camera.look(observation) for camera in config.fast_cameras])
+        images = image_tensor(np.stack([camera.look(observation) for camera in config.fast_cameras]))
         state = config.states.normalise(gather(observation.positions, config.joint_names))
         age_s = torch.tensor([seconds(observation.stamp_ns - context.stamp_ns)], dtype=torch.float32)
-        fast = self.network.look(slow, image_tensor(images)[None], torch.from_numpy(state).float()[None], age_s)
+        seen = (images[None], torch.from_numpy(state).float()[None], age_s)
+        fast = self.network.look(slow, *(part.to(self.device) for part in seen))
         steering = steering or Steering()
         start = self._noise(steering.seed(observation.stamp_ns))
         slow, fast = slow.expanded(len(start)), fast.expanded(len(start))
         prefix = self._prefix(observation, committed)
-        known = torch.zeros(len(start), self.horizon, dtype=torch.bool)
+        known = torch.zeros(len(start), self.horizon, dtype=torch.bool, device=self.device)
         known[:, : len(prefix)] = True
 
         def free(x: Tensor, t: float) -> Tensor:
-            return self.network.velocity(slow, fast, x, torch.full((len(x),), t), known)
+            return self.network.velocity(slow, fast, x, torch.full((len(x),), t, device=x.device), known)
 
         steered = guided(free, steering.guided(self._drawing(start, observation.stamp_ns)))
 
@@ -163,7 +169,7 @@ class DualPolicy:
 
         start[:, : len(prefix)] = prefix
         times = tuple(i / config.solver_steps for i in range(config.solver_steps + 1))
-        normalised = euler(velocity, start, times).mean(0).double().numpy()
+        normalised = euler(velocity, start, times).mean(0).cpu().double().numpy()
         actions = config.actions.restore(normalised)
         if not np.isfinite(actions).all():
             raise PolicyError("The network gave actions that are not finite; the checkpoint is damaged.")
@@ -185,7 +191,8 @@ class DualPolicy:
         missing = [name for name in needed if name not in context.tensors]
         if missing:
             raise PolicyError(f"The context lacks {', '.join(missing)}; it was made by another policy.")
-        instruction, pairs, places = (torch.from_numpy(np.array(context.tensors[name])) for name in needed)
+        arrays = (torch.from_numpy(np.array(context.tensors[name])) for name in needed)
+        instruction, pairs, places = (array.to(self.device) for array in arrays)
         if len(pairs) != self.config.network.blocks:
             raise PolicyError(f"The context serves {len(pairs)} blocks, the network has {self.config.network.blocks}.")
         return SlowFeatures(instruction, tuple((pair[0], pair[1]) for pair in pairs), places)
@@ -214,7 +221,7 @@ class DualPolicy:
         def to_network(chunk: ActionChunk) -> Tensor:
             return torch.from_numpy(self.config.actions.normalise(chunk.actions[:, self._columns(chunk)])).float()
 
-        channels = torch.ones(noise.shape[2], dtype=torch.bool)
+        channels = torch.ones(noise.shape[2], dtype=torch.bool, device=noise.device)
         # A little room, since what is executed may lie beyond what was ever demonstrated.
         return Drawing(
             noise.clone(), flow_corruption, self.predicts, start_ns, self.step_ns, 0, channels, 1.1, to_network
@@ -224,7 +231,7 @@ class DualPolicy:
         """Starts of a chunk, (1 or 2, horizon, joints). An observation gives the same noise on every machine."""
         generator = torch.Generator().manual_seed(seed)
         shape = (1, self.horizon, len(self.config.joint_names))
-        noise = torch.randn(shape, generator=generator) * self.config.noise_scale
+        noise = torch.randn(shape, generator=generator).to(self.device) * self.config.noise_scale
         return torch.cat([noise, -noise]) if self.config.mirrored else noise
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dit_policy_ros.errors import CheckpointError, RobotError, one_of
-from dit_policy_ros.policy.bindings.binding import PAINTED, FamilyPolicyConfig
+from dit_policy_ros.policy.bindings.binding import PAINTED, Encoders, FamilyPolicyConfig
 from dit_policy_ros.policy.bindings.diffusion_policy_transformer import DiffusionTransformerBinding
 from dit_policy_ros.policy.bindings.goal_images import MdtBinding, MdtVBinding, MoDeBinding
 from dit_policy_ros.policy.bindings.h_rdt import HRdtBinding
@@ -22,9 +22,12 @@ from dit_policy_ros.policy.bindings.rdt import RdtBinding
 from dit_policy_ros.policy.bindings.rdt2_fm import Rdt2FmBinding
 from dit_policy_ros.policy.bindings.uwm import UwmBinding
 from dit_policy_ros.policy.bindings.vision_language import CogActBinding, Gr00tBinding
+from dit_policy_ros.policy.caching.block_wise import BlockWiseOptions
 from dit_policy_ros.policy.caching.family import sub_blocks
 from dit_policy_ros.policy.composed_policy import ComposedPolicy
+from dit_policy_ros.policy.device import HOST
 from dit_policy_ros.policy.encoders.choice import load_encoders
+from dit_policy_ros.policy.encoders.language import LanguageFile
 from dit_policy_ros.policy.families import load_network
 from dit_policy_ros.policy.family_channels import ChannelReader
 from dit_policy_ros.policy.family_options import (
@@ -68,8 +71,13 @@ OPTIONAL = (
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, None: None}
 
 
-def load_family_policy(directory: Path, data: Mapping[str, Any]) -> FamilyPolicy | ComposedPolicy:
+def load_family_policy(
+    directory: Path, data: Mapping[str, Any], device: torch.device = HOST
+) -> FamilyPolicy | ComposedPolicy:
     """Loads what a ``policy.yaml`` of kind 'family' describes.
+
+    Args:
+        device: of networks and encoders.
 
     Raises:
         CheckpointError: an entry is wrong, or checkpoint, encoders, statistics and robot do not fit each other.
@@ -103,16 +111,25 @@ def load_family_policy(directory: Path, data: Mapping[str, Any]) -> FamilyPolicy
         tracking=tracking,
         prefix=top.get("prefix", PAINTED),
     )
-    encoders = load_encoders(directory, top["encoders"], f"{where}: encoders")
-    binding = BINDINGS[family](network, encoders, config)
+    encoders = load_encoders(directory, top["encoders"], f"{where}: encoders", device)
+    binding = BINDINGS[family](network.to(device), encoders, config)
     policy = FamilyPolicy(config, binding, sub_blocks(family, network) if config.cache else ())
-    return _composed(policy, top["compose"], where, directory) if "compose" in top else policy
+    if isinstance(config.cache, BlockWiseOptions):
+        policy.settle(_known_words(encoders))
+    return _composed(policy, top["compose"], where, directory, device) if "compose" in top else policy
 
 
-def _composed(policy: FamilyPolicy, data: Any, where: str, directory: Path) -> ComposedPolicy:
+def _known_words(encoders: Encoders) -> str:
+    """An instruction that the encoders take, always the same."""
+    language = encoders.language
+    return min(language.embeddings) if isinstance(language, LanguageFile) else "Pick up the object."
+
+
+def _composed(policy: FamilyPolicy, data: Any, where: str, directory: Path, device: torch.device) -> ComposedPolicy:
     composition = compose_options(data, f"{where}: compose", directory)
     file = composition.directory / "policy.yaml"
-    other = load_family_policy(composition.directory, without_own_ways(load_yaml_mapping(file, CheckpointError), file))
+    own = without_own_ways(load_yaml_mapping(file, CheckpointError), file)
+    other = load_family_policy(composition.directory, own, device)
     return ComposedPolicy(policy, other, composition.weights)
 
 

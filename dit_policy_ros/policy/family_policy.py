@@ -28,6 +28,9 @@ from dit_policy_ros.policy.tracked_sample import check_trackable, tracked_sample
 from dit_policy_ros.space import gather
 from dit_policy_ros.types import NS_PER_S, ActionChunk, Context, Observation
 
+BEFORE_ANY = -1
+"""Epoch before the first one."""
+
 
 class FamilyPolicy:
     """Implements ``types.Policy``. Act needs joints only: every camera belongs to the slow system."""
@@ -53,7 +56,7 @@ class FamilyPolicy:
         self.binding = binding
         self.caching = None if config.cache is None else config.cache.caching(sub_blocks)
         self._newest: tuple[Context, object] | None = None
-        self._states: tuple[int, tuple[Tensor, ...]] = (-1, ())
+        self._states: tuple[int, tuple[Tensor, ...]] = (BEFORE_ANY, ())
         """Epoch, and the network's states of the last observations in it."""
         self._seen_ns = -1
 
@@ -138,6 +141,15 @@ class FamilyPolicy:
             committed=len(prefix),
         )
 
+    def settle(self, instruction: str) -> None:
+        """Samples a chunk of the example observation, from which a block-wise cache takes its schedule.
+
+        A live run and its replay so have the same one, wherever they begin.
+        """
+        observation = self.example_observation()
+        self.act(observation, self.encode(observation, instruction, epoch=BEFORE_ANY))
+        self._newest, self._states, self._seen_ns = None, (BEFORE_ANY, ()), -1
+
     @property
     def frames(self) -> int:
         """Images of each camera that ``encode`` looks at, one step apart."""
@@ -201,7 +213,7 @@ class FamilyPolicy:
         if self._states[0] == epoch and self._seen_ns == observation.stamp_ns:
             return self._states[1]  # Another draw for the same observation.
         if observation.stamp_ns < self._seen_ns:
-            self._states = (-1, ())  # Time began anew.
+            self._states = (BEFORE_ANY, ())  # Time began anew.
         self._seen_ns = observation.stamp_ns
         values = gather(observation.positions, channels.names, "channel")
         now = torch.from_numpy(channels.to_network(values[None], values)[0]).to(self.binding.like)

@@ -59,9 +59,10 @@ def read_config(settings: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
         settings: the part of ``config.json`` about the action head; may be empty for the released width.
 
     Raises:
-        CheckpointError: the number of heads, which shapes do not tell, is unknown.
+        CheckpointError: the number of heads, which shapes do not tell, is unknown; or an option is.
     """
     dit = settings.get("diffusion_model_cfg", {})
+    refuse_positions(dit, "diffusion_model_cfg")
     width = shapes["model.transformer_blocks.0.attn1.to_q.weight"][0]
     embodiments, state_dim, hidden = shapes["state_encoder.layer1.W"]
     return {
@@ -81,8 +82,28 @@ def read_config(settings: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
         "horizon": settings.get("action_horizon", 16),
         "steps": settings.get("num_inference_timesteps", 4),
         "buckets": settings.get("num_timestep_buckets", 1000),
-        "interleave": dit.get("interleave_self_attention", True),
+        "interleave": _interleaved(dit, shapes),
     }
+
+
+def _interleaved(dit: Mapping[str, Any], shapes: Shapes) -> bool:
+    """Whether odd blocks are self-attention: their keys tell it, where the two widths differ."""
+    width = shapes["model.transformer_blocks.0.attn1.to_q.weight"][0]
+    odd = shapes.get("model.transformer_blocks.1.attn1.to_k.weight")
+    if odd is not None and shapes["model.transformer_blocks.0.attn1.to_k.weight"][1] != width:
+        return odd[1] == width
+    return dit.get("interleave_self_attention", True)
+
+
+def refuse_positions(settings: Mapping[str, Any], where: str) -> None:
+    """Refuses positions inside the blocks, which no release has and the weights do not show.
+
+    Raises:
+        CheckpointError: the settings ask for them.
+    """
+    kind = settings.get("positional_embeddings")
+    if kind is not None:
+        raise CheckpointError(f"GR00T with positional_embeddings = '{kind}' in '{where}' is not known; only null is.")
 
 
 def head_count(settings: Mapping[str, Any], width: int, released_head_dim: int, where: str) -> int:

@@ -33,6 +33,7 @@ class MdtConfig:
     observation_width: int
     action_dim: int
     positions: int | None
+    """Rows of the stored table; None where there is none."""
     shapes: Shapes
     """All parameters, for the encoders and training heads beside the denoiser."""
     heads: int
@@ -40,6 +41,8 @@ class MdtConfig:
     """How the decoder learns the noise level: 'adaptive' norms, 'added' to every layer, or from the 'context'."""
     rotary: bool
     goal_tokens: int
+    positioned: bool = True
+    """Whether the table is added to the tokens; without, it may be stored all the same."""
     perceiver_heads: int = 8
     paint_heads: int = 8
     mask_ratio: float = 0.75
@@ -63,7 +66,8 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
     width = net["encoder.ln.weight"][0]
     out_widths, has_proprio = adapter_widths(net, "action_pred"), "proprio_emb.0.weight" in net
     stored, goal_tokens = any(name.endswith(STORED_FREQUENCIES) for name in net), inner.get("goal_seq_len", 1)
-    positions = _positions(inner, net) if "incam_embed.weight" in net else None
+    positioned = inner.get("use_abs_pos_emb", True)
+    positions = _positions(positioned, net) if "incam_embed.weight" in net else None
     adaptive = f"{NET}decoder.blocks.0.adaLN_zero.modulation.1.weight" in shapes
     added = inner.get("use_ada_conditioning", False) and inner.get("use_noise_encoder", False)
     return MdtConfig(
@@ -83,6 +87,7 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
         noise="adaptive" if adaptive else "added" if added else "context",
         rotary=stored or inner.get("use_rot_embed", False),
         goal_tokens=goal_tokens,
+        positioned=positioned,
         perceiver_heads=settings.get("perceiver", {}).get("heads", 8),
         paint_heads=paint.get("decoder_n_heads", 8),
         mask_ratio=paint.get("mask_ratio", 0.75),
@@ -94,5 +99,5 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> MdtConfig:
     )
 
 
-def _positions(inner: Mapping[str, Any], net: Shapes) -> int | None:
-    return net["pos_emb"][1] if inner.get("use_abs_pos_emb", True) else None
+def _positions(positioned: bool, net: Shapes) -> int | None:
+    return net["pos_emb"][1] if positioned or "pos_emb" in net else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -37,10 +38,16 @@ class PadSample(NamedTuple):
 
     latent: Tensor
     """(B, frames * 4, h, w) future latents, frames stacked on channels."""
-    action: Tensor
-    """(B, tokens, width) actions; one token of all steps where the checkpoint is conditioned on the pose."""
+    action: Tensor | None = None
+    """(B, tokens, width) actions; one token of all steps where the checkpoint is conditioned on the pose. None where
+    it was trained on videos alone."""
     depth: Tensor | None = None
     """(B, frames, H, W) future depth maps."""
+
+    def like(self, pieces: Iterable[Tensor]) -> PadSample:
+        """Puts one tensor for every part that is here into the same places."""
+        rest = iter(pieces)
+        return PadSample(*(None if part is None else next(rest) for part in self))
 
     def of(self, modality: str) -> Tensor | None:
         """Returns one part."""
@@ -54,10 +61,10 @@ class PadSample(NamedTuple):
         """Inverse of ``packed`` for parts of these shapes."""
         parts = [part for part in self if part is not None]
         pieces = values.split([part[0].numel() for part in parts], dim=1)
-        return PadSample(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
+        return self.like(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
 
     def halves(self) -> tuple[PadSample, PadSample]:
         """Splits a network output into noise and variance values."""
         axes = (1, 2, 1)
         pairs = [part.chunk(2, axis) for part, axis in zip(self, axes, strict=True) if part is not None]
-        return PadSample(*(pair[0] for pair in pairs)), PadSample(*(pair[1] for pair in pairs))
+        return self.like(pair[0] for pair in pairs), self.like(pair[1] for pair in pairs)

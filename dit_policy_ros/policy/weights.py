@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -188,7 +189,9 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file holds code, is damaged, or has no tensors.
     """
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of pickle's protocol before it refuses the file
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as problem:  # the loader's own error belongs to a module that this package never imports
         raise CheckpointError(
             f"Refused {path}: the weights-only loader found {_refusal(problem)}. "

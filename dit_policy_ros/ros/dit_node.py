@@ -39,7 +39,7 @@ class DitNode(PolicyUser):
     def configure(self) -> None:
         """Loads robot and policy."""
         options = self.options
-        policy = joined(self._load(options.policy, options.torch_threads), options.continuity)
+        policy = joined(self.load(), options.continuity)
         config = ScheduleConfig(
             execution_horizon_s=options.execution_horizon_s, commit_max_steps=options.commit_max_steps
         )

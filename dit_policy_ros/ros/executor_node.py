@@ -21,7 +21,13 @@ from dit_policy_ros.ros.controller_states import watch_controllers
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
 from dit_policy_ros.ros.conversions.joints import JointSample
 from dit_policy_ros.ros.diagnostics import Status
-from dit_policy_ros.ros.executor_report import intervention_counts, limit_statuses, resident_mb, stage_status
+from dit_policy_ros.ros.executor_report import (
+    context_status,
+    intervention_counts,
+    limit_statuses,
+    resident_mb,
+    stage_status,
+)
 from dit_policy_ros.ros.joint_inbox import JointInbox
 from dit_policy_ros.ros.lean import use_little_memory
 from dit_policy_ros.ros.lifecycle import ManagedNode
@@ -32,6 +38,7 @@ from dit_policy_ros.ros.parameters import parameter
 from dit_policy_ros.ros.process import run_node
 from dit_policy_ros.ros.realtime import take_priority
 from dit_policy_ros.ros.wishes import Wishes
+from dit_policy_ros.runtime.context_watch import ContextWatch
 from dit_policy_ros.runtime.executor import Executor, ExecutorState
 from dit_policy_ros.runtime.executor_config import ExecutorConfig, load_executor_config
 from dit_policy_ros.runtime.guard import Guard
@@ -39,6 +46,7 @@ from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.mailbox import Mailbox
 from dit_policy_ros.runtime.margins import Margins
 from dit_policy_ros.runtime.permission import Permission
+from dit_policy_ros.runtime.stages import Stages
 from dit_policy_ros.runtime.supervisor import State, Supervisor
 from dit_policy_ros.types import Trajectory, seconds
 
@@ -131,6 +139,8 @@ class ExecutorNode(ManagedNode):
         """Starts to hold; moves nothing before the first chunk."""
         self._pacer = Pacer(catch_up_s=2.0 / self.options.rate_hz)
         self._ticks, self._chunk_ages = LatencyWindow(1000), LatencyWindow()
+        self._stages = Stages()
+        self._contexts = ContextWatch(self.options.max_context_age_s)
         self._chunks.take()
         self._joints.clear()
         self._sample: JointSample | None = None
@@ -169,14 +179,16 @@ class ExecutorNode(ManagedNode):
         age_ns = executor.context_age_ns(self.now_ns())
         measured: dict[str, object] = {"state": supervisor.state.value, "reason": supervisor.reason}
         measured |= {"arms": ", ".join(sorted(supervisor.arms)), "speed": self._permission.speed}
-        measured |= {"shadow": self.options.shadow, "memory_mb": resident_mb()}
+        measured |= {"shadow": self.options.shadow, "memory_mb": resident_mb(), **self._stages.measure()}
+        measured |= {"repeated stops": executor.repeated_stops}
         measured |= {f"refused {kind}": count for kind, count in dict(executor.refusals).items()}
         return measured if age_ns is None else {**measured, "context age_s": seconds(age_ns)}
 
     def measure_parts(self) -> dict[str, Status]:
         """Returns every limit and the stages of the control loop."""
         stages = stage_status(self._pacer, {"tick": self._ticks, "observation to chunk": self._chunk_ages})
-        return {**limit_statuses(self._executor, self._margins), "control loop": stages}
+        context = context_status(self._contexts, self.now_ns())
+        return {**limit_statuses(self._executor, self._margins), "control loop": stages, "context": context}
 
     def _listen(self) -> None:
         self.listen_to(JointTrajectory, "chunk", self._chunks.put, qos.COMMAND)
@@ -248,10 +260,14 @@ class ExecutorNode(ManagedNode):
         self._wishes.grant()
         self._take_speed(now_ns)
         self._take_joints(now_ns)
-        self._take_chunk(now_ns)
+        took_chunk = self._take_chunk(now_ns)
         watchdog_ns = self._watchdog_ns(now_ns)
         self._permission.controllers(self._controllers.silent(watchdog_ns, self._supervisor.mutes))
-        self._command(self._supervisor.tick(now_ns, watchdog_ns), now_ns)
+        fuse_ns = time.monotonic_ns()
+        sent = self._supervisor.tick(now_ns, watchdog_ns)
+        if took_chunk:
+            self._stages.add("fuse", time.monotonic_ns() - fuse_ns)
+        self._command(sent, now_ns)
         self._tell_changes()
         self._tell_interventions(now_ns)
         if time.monotonic() - self._plan_said_s > PLAN_PERIOD_S:
@@ -294,20 +310,24 @@ class ExecutorNode(ManagedNode):
                 self._publish_plan()
                 return
 
-    def _take_chunk(self, now_ns: int) -> None:
+    def _take_chunk(self, now_ns: int) -> bool:
+        """Hands a new chunk on; returns whether it was accepted."""
         message = self._chunks.take()
         if message is None:
-            return
+            return False
         try:
             chunk = message_to_chunk(message)
         except RobotError as problem:
             self.problems.tell("chunk", str(problem))
-            return
+            return False
         self._chunk_ages.add(max(0, now_ns - chunk.observation_ns))
-        self.problems.tell("chunk", self._supervisor.accept(chunk, now_ns))
+        self._contexts.offered(chunk, now_ns)
+        reason = self._supervisor.accept(chunk, now_ns)
+        self.problems.tell("chunk", reason)
+        return not reason
 
     def _command(self, sent: Sequence[Trajectory], now_ns: int) -> None:
-        supervisor = self._supervisor
+        supervisor, begin_ns = self._supervisor, time.monotonic_ns()
         if self._lines is not None:
             moves = supervisor.state in (State.MOVING, State.STOPPING)
             period_ns = round(1e9 / self.options.rate_hz)
@@ -316,6 +336,7 @@ class ExecutorNode(ManagedNode):
             self._margins.note(sent)
             self._previews.publish(sent, now_ns)
             self._publish_plan()
+            self._stages.add("publish", time.monotonic_ns() - begin_ns)
 
     def _stream_to_rest(self, end_ns: int) -> None:
         begin_s, period_s = time.monotonic(), 1.0 / self.options.rate_hz
@@ -338,6 +359,7 @@ class ExecutorNode(ManagedNode):
         self._executor.drain_splices()
         changes = self._supervisor.drain_changes()
         for change in changes:
+            self._contexts.changed(change.after.value, change.reason, change.stamp_ns)
             text = f"{change.after.value}: {change.reason}"
             self.get_logger().info(text)
             self._status_line.publish(String(data=text))

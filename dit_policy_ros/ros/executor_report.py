@@ -9,6 +9,7 @@ from pathlib import Path
 from dit_policy_ros.actions.limits import KINDS
 from dit_policy_ros.ros.diagnostics import OK, WARN, Status
 from dit_policy_ros.ros.pacer import Pacer
+from dit_policy_ros.runtime.context_watch import ContextWatch
 from dit_policy_ros.runtime.executor import Executor
 from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.margins import Margins
@@ -37,6 +38,16 @@ def intervention_counts(executor: Executor) -> dict[str, int]:
     refused = {f"refused {kind}": count for kind, count in dict(executor.refusals).items()}
     limited = {f"{kind} limit": int(getattr(executor, f"{kind}_hits").sum()) for kind in KINDS}
     return {**refused, **limited, **{f"guard {name}": count for name, count in dict(executor.interventions).items()}}
+
+
+def context_status(watch: ContextWatch, now_ns: int) -> Status:
+    """Returns what the limit on the age of contexts costs, and what to do about it."""
+    wait = watch.wait(now_ns)
+    values: dict[str, object] = {"held_percent": 100.0 * wait.share, "max_context_age_s": wait.limit_s}
+    if wait.needed_s is not None:
+        values["needed p95_s"] = wait.needed_s
+    text = wait.advice()
+    return Status(WARN if text else OK, text or "ok", values)
 
 
 def stage_status(pacer: Pacer, stages: Mapping[str, LatencyWindow]) -> Status:

@@ -48,7 +48,7 @@ class JointInbox:
             length: messages kept until they are taken; older ones are lost.
         """
         self._robot = robot
-        self._topics = (*robot.states_topics, *robot.pose_topics.values())
+        self._topics = robot.measured_topics
         self._waiting: deque[tuple[int, JointState | PoseStamped]] = deque(maxlen=length)
         """(place of the topic in the robot description, message)."""
         self._collector = JointCollector(robot.names)

@@ -7,15 +7,17 @@ import os
 from dit_policy_ros.types import Policy
 
 
-def load_policy_with_threads(path: str, threads: int) -> Policy:
+def load_policy_in_process(path: str, threads: int, device: str) -> Policy:
     """Loads a policy and keeps its numerics to a number of threads, so that two policy processes share the cores.
 
     Args:
         path: policy directory, or the name of one in ``models/``.
         threads: of one operation.
+        device: where its networks run: 'cpu', 'cuda' or 'cuda:1'.
 
     Raises:
         CheckpointError: there is no such policy, or it is damaged.
+        ConfigError: there is no such device.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
@@ -24,7 +26,7 @@ def load_policy_with_threads(path: str, threads: int) -> Policy:
     from dit_policy_ros.policy.threads import limit_threads
 
     limit_threads(threads)
-    return load_policy(path)
+    return load_policy(path, device=device)
 
 
 def joined(policy: Policy, continuity: str) -> Policy:
@@ -35,6 +37,6 @@ def joined(policy: Policy, continuity: str) -> Policy:
     """
     if not continuity:
         return policy
-    from dit_policy_ros.policy.continuity.methods import continued
+    from dit_policy_ros.policy.continuity.methods import bare, continued
 
-    return continued(getattr(policy, "policy", policy), continuity)
+    return continued(bare(policy), continuity)

@@ -32,7 +32,7 @@ class PolicyNode(PolicyUser):
         """Loads robot and policy, once for both."""
         options = self.options
         robot = load_robot(options.robot)
-        policy = joined(self._load(options.policy, options.torch_threads), options.continuity)
+        policy = joined(self.load(), options.continuity)
         config = ScheduleConfig(
             execution_horizon_s=options.execution_horizon_s,
             encode_period_s=options.encode_period_s,

@@ -39,6 +39,7 @@ def recorded_topics(robot: RobotSpec) -> tuple[Topic, ...]:
     ]
     return (
         Topic("/clock", Clock),
+        *(Topic(camera.depth_topic, Image) for camera in robot.cameras.values() if camera.depth_topic),
         *(Topic(topic, JointState) for topic in robot.states_topics),
         *(Topic(topic, PoseStamped) for topic in robot.pose_topics.values()),
         *cameras,

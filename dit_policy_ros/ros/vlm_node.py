@@ -30,9 +30,8 @@ class VlmNode(PolicyUser):
     def configure(self) -> None:
         """Loads robot and policy."""
         options = self.options
-        policy = self._load(options.policy, options.torch_threads)
         config = ScheduleConfig(encode_period_s=options.encode_period_s)
-        self.slow = SlowPart(self, load_robot(options.robot), policy, config)
+        self.slow = SlowPart(self, load_robot(options.robot), self.load(), config)
 
     def activate(self) -> None:
         """Starts encoding."""

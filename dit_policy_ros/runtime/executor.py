@@ -23,6 +23,11 @@ from dit_policy_ros.runtime.planner import Planner
 from dit_policy_ros.runtime.watchdog import FeedbackWatch
 from dit_policy_ros.types import ActionChunk, Trajectory, seconds
 
+UNTAKEN_NS = 50_000_000
+"""After its end, joints that are measured to move on say that a stop was not taken."""
+UNTAKEN_S = 0.01
+"""They are that far on their way, in seconds at a joint's speed limit."""
+
 
 class ExecutorState(Enum):
     """What the executor does with the arms."""
@@ -54,8 +59,6 @@ class Splice:
     stamp_ns: int
     observation_ns: int
     context_ns: int
-    seam_jump: np.ndarray
-    """(J,) distance between the new chunk and the running plan where it takes over, before limits."""
 
 
 class Executor:
@@ -78,6 +81,8 @@ class Executor:
         """Number of refused chunks by kind."""
         self.interventions: Counter[str] = Counter()
         """Number of chunks whose motion a guard changed, by the guard's name."""
+        self.repeated_stops = 0
+        """Stops that were sent again because the joints went on with what was planned before."""
         self.position_hits = np.zeros(len(self.names), dtype=np.int64)
         """(J,) waypoints of chunks outside this limit, and pieces of the motion between them; so for those below."""
         self.velocity_hits = np.zeros(len(self.names), dtype=np.int64)
@@ -152,6 +157,27 @@ class Executor:
             return self._splice(chunk, now_ns)
         return self._watch_motion(now_ns)
 
+    def stop_again(self, now_ns: int) -> tuple[Trajectory, ...]:
+        """Returns a stop in place of one that controllers did not take, where the joints say so; to be called per tick.
+
+        A trajectory controller rejects what ended before it arrives, as a short stop does that was held up on its way,
+        and goes on with what it has.
+        """
+        before, measured, stamp_ns = self._before_stop, self._feedback.positions, self._feedback.stamp_ns
+        if before is None or measured is None or stamp_ns is None or stamp_ns < self._running.end_ns + UNTAKEN_NS:
+            return ()
+        if stamp_ns >= before.end_ns:
+            self._before_stop = None
+            return ()
+        onwards, resting = before.state_at(stamp_ns)[0], self._running.positions[-1]
+        differs = np.abs(onwards - resting) > UNTAKEN_S * self.spec.velocity
+        if not (differs & (2.0 * np.abs(measured - onwards) < np.abs(measured - resting))).any():
+            return ()
+        self.repeated_stops += 1
+        if self.state is ExecutorState.HOLDING:
+            self._enter(ExecutorState.STOPPING, "stop not taken: the arms went on, so it is sent again", now_ns)
+        return self._send(self._planner.stop(before, now_ns), now_ns)
+
     @property
     def plan(self) -> ActionChunk | None:
         """What was and will be executed, on the waypoint grid, up to rest; None before the first command.
@@ -189,6 +215,8 @@ class Executor:
         self._running: RunningPlan | None = None
         self._provenance: ActionChunk | None = None
         self._pending: ActionChunk | None = None
+        self._before_stop: RunningPlan | None = None
+        """What controllers follow still if they did not take the last stop."""
         self._chunk_end_ns = 0
         self._last_tick_ns: int | None = None
         self._hold_owed = False
@@ -224,17 +252,20 @@ class Executor:
             return self._watch_motion(now_ns)
         if planned.reason:
             self.interventions[planned.reason.partition(":")[0]] += 1
-        self._splices.append(Splice(now_ns, chunk.observation_ns, chunk.context_ns, planned.seam_jump))
+        self._splices.append(Splice(now_ns, chunk.observation_ns, chunk.context_ns))
         self._provenance, self._chunk_end_ns = chunk, planned.chunk_end_ns
         self._enter(ExecutorState.MOVING, planned.reason or "chunk", now_ns)
+        self._before_stop = None
         return self._send(planned.plan, now_ns)
 
     def _stop(self, now_ns: int) -> tuple[Trajectory, ...]:
         """Decelerates from the present motion; what decelerates already is sent again."""
         if self._running is None:
             return ()
-        is_stopping = self.state is ExecutorState.STOPPING
-        return self._send(self._running if is_stopping else self._planner.stop(self._running, now_ns), now_ns)
+        if self.state is ExecutorState.STOPPING:
+            return self._send(self._running, now_ns)
+        self._before_stop = self._running
+        return self._send(self._planner.stop(self._running, now_ns), now_ns)
 
     def _start_anew(self, now_ns: int) -> tuple[Trajectory, ...]:
         """After the clock jumped back, what was sent means other instants, and the arms may be anywhere."""
@@ -274,7 +305,7 @@ class Executor:
                 self._enter(ExecutorState.STOPPING, f"out of plan: the last chunk ended {late_s:.3f} s ago", now_ns)
         if self.state is ExecutorState.STOPPING and now_ns >= self._running.end_ns:
             self._enter(ExecutorState.HOLDING, self.reason, now_ns)
-        return ()
+        return self.stop_again(now_ns) if self.state is not ExecutorState.MOVING else ()
 
     def _send(self, plan: RunningPlan, now_ns: int) -> tuple[Trajectory, ...]:
         """Makes this the plan, and encodes what lies ahead for each controller with the same instants."""

@@ -43,9 +43,12 @@ class FastSystem:
         self.context: Context | None = None
         self.delays = LatencyWindow()
         """From an observation to the arrival of its chunk."""
+        self.effective = LatencyWindow(warm_up_ns=0)
+        """Those of chunks that came while they could still be executed; no prefix helps the others."""
         self.incidents: Incidents = Incidents()
         self.events = EventLog()
         self._step_ns, self._multiple = policy.step_ns, getattr(policy, "commit_multiple", 1)
+        self._reach_ns = policy.horizon * policy.step_ns
         self._last_end_ns: int | None = None
         """End of the newest chunk of this epoch."""
         self._sent: tuple[ActionChunk, int] | None = None
@@ -110,7 +113,8 @@ class FastSystem:
         count = 0
         if self.timing.commits:
             warm_up_ns = self.delays.warm_up_ns or 0
-            count = schedule.commit_steps(self.delays.p95_ns, self._step_ns, self._multiple, self.config, warm_up_ns)
+            likely_ns = schedule.likely_delay_ns(self.effective.p50_ns, self.effective.p95_ns, self.config)
+            count = schedule.commit_steps(likely_ns, self._step_ns, self._multiple, self.config, warm_up_ns)
         committed = commit(observation.stamp_ns, self._step_ns, count)
         self.state = schedule.started(self.state, now_ns, observation.stamp_ns, self.epoch)
         length = 0 if committed is None else len(committed.actions)
@@ -122,7 +126,10 @@ class FastSystem:
         """Returns the chunk as it is to be executed, or None where it is of an old epoch."""
         self.state = schedule.ended(self.state)
         observation_ns = job.observation.stamp_ns
-        self.delays.add(now_ns - observation_ns)
+        delay_ns, is_warm_up = now_ns - observation_ns, self.delays.warm_up_ns is None
+        self.delays.add(delay_ns)
+        if delay_ns < self._reach_ns and not is_warm_up:
+            self.effective.add(delay_ns)
         length = 0 if job.committed is None else len(job.committed.actions)
         self.events.add("chunk", now_ns, observation_ns, job.context.stamp_ns, job.context.epoch, length)
         if job.context.epoch != self.epoch:

@@ -10,9 +10,14 @@ import numpy as np
 class LatencyWindow:
     """Durations of the last ``size`` runs; the first run of all is a warm-up and is ignored."""
 
-    def __init__(self, size: int = 50):
+    def __init__(self, size: int = 50, warm_up_ns: int | None = None):
+        """Starts empty.
+
+        Args:
+            warm_up_ns: what the first run took, where it is over already.
+        """
         self._durations_ns: deque[int] = deque(maxlen=size)
-        self.warm_up_ns: int | None = None
+        self.warm_up_ns = warm_up_ns
         """What the first run took."""
 
     def __len__(self) -> int:

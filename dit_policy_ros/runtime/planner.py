@@ -41,8 +41,6 @@ class Planned:
     """Why the chunk was refused, or which guard changed the motion."""
     chunk_end_ns: int = 0
     """When the plan's own way to rest begins."""
-    seam_jump: np.ndarray | None = None
-    """(J,) distance between the chunk and the running plan where it takes over."""
     hits: dict[str, np.ndarray] | None = None
     """See ``Limited``."""
 
@@ -55,7 +53,6 @@ class _Wanted:
     """(P, J) up to that instant."""
     future: np.ndarray
     """(N, J) the steps after it."""
-    seam_jump: np.ndarray
 
 
 class Planner:
@@ -74,8 +71,9 @@ class Planner:
         wanted = self._wanted(running, chunk, first_ns)
         if wanted is None:
             return Planned(None, "stale chunk: it passed while it waited")
-        start = running.motion_at(np.array([first_ns], dtype=np.int64), self.step_ns)
-        limited = self._limited(running, first_ns, wanted, exact=self._is_strict())
+        start, otherwise = self._going_on(running, first_ns)
+        room = self.limits if self._surely_inside(otherwise) else self._room(running, first_ns)
+        limited = limit_motion(self.limits, start, wanted.past, wanted.future, self._is_strict(), otherwise, room)
         hits, future = limited.hits, wanted.future
         reason = self._objection(limited, "refuse")
         if not reason and self._objection(limited, "slow"):
@@ -83,17 +81,17 @@ class Planner:
             future, limited = self._slowed(start, wanted, None)
             reason = "" if limited is not None else reason
         if not reason and not limited.feasible.all() and self._is_strict():
-            limited = self._limited(running, first_ns, replace(wanted, future=future), exact=False)
+            limited = limit_motion(self.limits, start, wanted.past, future, False, otherwise, room)
         if not reason and not limited.feasible.all():
             reason = f"limit: no motion for {self.names[int(np.argmin(limited.feasible))]} stays inside the limits"
         if reason:
             return Planned(None, reason, hits=hits)
-        motion, note = self._guarded(start, wanted, limited.motion, self._room(running, first_ns))
+        motion, note = self._guarded(start, wanted, limited.motion, room)
         if motion is None:
             return Planned(None, note, hits=hits)
         plan = running.continued(first_ns, motion, self._history_ns(now_ns))
         end_ns = min(first_ns + self.step_ns * len(future), plan.end_ns)
-        return Planned(plan, note, end_ns, wanted.seam_jump, hits)
+        return Planned(plan, note, end_ns, hits)
 
     def stop(self, running: RunningPlan, now_ns: int) -> RunningPlan:
         """Brings every joint to rest as soon as the limits allow; at worst that is the end of the running plan."""
@@ -124,22 +122,24 @@ class Planner:
         waypoints[~new] = running.states_at(instants_ns[~new])[0]
         sane = replace(chunk, actions=np.clip(chunk.actions, -_NONSENSE, _NONSENSE))
         waypoints[new] = resample_chunk(sane, instants_ns[new], self.config.resampling)
-        seam_ns = max(first_ns, int(instants_ns[int(np.argmax(new))]))
-        row = int((seam_ns - instants_ns[0]) // self.step_ns)
-        jump = np.abs(waypoints[row] - running.state_at(seam_ns)[0])
         here = int((first_ns - instants_ns[0]) // self.step_ns)
-        return _Wanted(waypoints[: here + 1], waypoints[here + 1 :], jump)
+        return _Wanted(waypoints[: here + 1], waypoints[here + 1 :])
 
-    def _limited(self, running: RunningPlan, first_ns: int, wanted: _Wanted, exact: bool) -> Limited:
-        """Limits waypoints from an instant of the running plan on."""
-        instants_ns = np.array([first_ns], dtype=np.int64)
-        otherwise = None
-        if running.follows_grid(first_ns, self.step_ns):
-            instants_ns = np.arange(first_ns, max(first_ns, running.end_ns) + 1, self.step_ns, dtype=np.int64)
-            otherwise = running.motion_at(instants_ns, self.step_ns)
-        start = running.motion_at(instants_ns[:1], self.step_ns)
-        room = self._room(running, first_ns)
-        return limit_motion(self.limits, start, wanted.past, wanted.future, exact, otherwise, room)
+    def _going_on(self, running: RunningPlan, first_ns: int) -> tuple[Motion, Motion | None]:
+        """Returns the running plan's state at an instant, and from there through rest where it is on that grid."""
+        if not running.follows_grid(first_ns, self.step_ns):
+            return running.motion_at(np.array([first_ns], dtype=np.int64), self.step_ns), None
+        instants_ns = np.arange(first_ns, max(first_ns, running.end_ns) + 1, self.step_ns, dtype=np.int64)
+        onwards = running.motion_at(instants_ns, self.step_ns)
+        return onwards[:1], onwards
+
+    def _surely_inside(self, motion: Motion | None) -> bool:
+        """Whether the Bezier points of a motion are inside the position limits; then it is, which is found at once."""
+        if motion is None:
+            return False
+        reach = np.abs(motion.velocities) * (self._step_s / 3.0)
+        highest, lowest = motion.positions + reach, motion.positions - reach
+        return bool((highest <= self.limits.upper).all() and (lowest >= self.limits.lower).all())
 
     def _room(self, running: RunningPlan, from_ns: int) -> JointLimits:
         """The limits, and what lies outside of them that the running plan will pass on its way back inside."""

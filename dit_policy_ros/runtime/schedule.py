@@ -109,7 +109,7 @@ def commit_steps(delay_ns: int | None, step_ns: int, multiple: int, config: Sche
     """Returns how many leading actions of the next chunk are executed before it can take effect.
 
     Args:
-        delay_ns: 95th percentile of the time from an observation to its chunk; None before the first.
+        delay_ns: of ``likely_delay_ns``; None before the first.
         warm_up_ns: what the first chunk took; a bound only until another was measured.
         step_ns: the policy's step.
         multiple: the policy takes prefixes of a multiple of this length only.
@@ -119,6 +119,22 @@ def commit_steps(delay_ns: int | None, step_ns: int, multiple: int, config: Sche
     steps = min(max(steps, config.commit_min_steps), config.commit_max_steps)
     up = -(-steps // multiple) * multiple
     return up if up <= config.commit_max_steps else config.commit_max_steps // multiple * multiple
+
+
+def likely_delay_ns(p50_ns: int | None, p95_ns: int | None, config: ScheduleConfig) -> int | None:
+    """Returns the delay of the next chunk that its prefix is to cover; None where no delay was measured.
+
+    That is the 95th percentile. Where the usual delay is within an execution horizon, it is no more than the horizon:
+    a chunk that began with more of the running plan would be replaced before anything of its own was executed, and a
+    rare long delay would make all chunks like that.
+
+    Args:
+        config: with its execution horizon resolved.
+    """
+    if p50_ns is None or p95_ns is None:
+        return None
+    horizon_ns = nanoseconds(max(0.0, config.execution_horizon_s - config.delay_margin_s))
+    return min(p95_ns, max(p50_ns, horizon_ns))
 
 
 def jumped_back(state: LoopState, config: ScheduleConfig, observation_ns: int) -> bool:

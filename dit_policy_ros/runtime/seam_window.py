@@ -29,8 +29,8 @@ class SeamWindow:
         momenta = momenta[np.isfinite(momenta)]
         newest = joined[-1]
         measured: dict[str, object] = {
-            "seam jump p99": float(np.percentile([seam.position for seam in joined], 99)),
-            "seam velocity jump p99_per_s": float(np.percentile([seam.velocity for seam in joined], 99)),
+            "jump at a seam p99": float(np.percentile([seam.position for seam in joined], 99)),
+            "change of velocity at a seam p99_per_s": float(np.percentile([seam.velocity for seam in joined], 99)),
             "chunk step p99": float(np.percentile([seam.step for seam in joined], 99)),
             "chunk second difference mean": float(np.mean([seam.second_difference for seam in joined])),
             "delay consumed p95_s": seconds(int(np.percentile([seam.delay_ns for seam in joined], 95))),

@@ -45,13 +45,14 @@ class State(Enum):
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.UNCONFIGURED: frozenset({State.INACTIVE}),
-    State.INACTIVE: frozenset({State.HOLDING, State.E_STOPPED, State.UNCONFIGURED}),
+    State.INACTIVE: frozenset({State.HOLDING, State.STOPPING, State.E_STOPPED, State.UNCONFIGURED}),
     State.HOLDING: frozenset({State.MOVING, State.STOPPING, State.INACTIVE, State.E_STOPPED}),
     State.MOVING: frozenset({State.STOPPING, State.HOLDING}),
     State.STOPPING: frozenset({State.MOVING, State.HOLDING, State.INACTIVE, State.E_STOPPED}),
-    State.E_STOPPED: frozenset({State.HOLDING, State.INACTIVE}),
+    State.E_STOPPED: frozenset({State.HOLDING, State.STOPPING, State.INACTIVE}),
 }
-"""State to the states that may follow. From moving to holding leads only a clock or an arm that jumped."""
+"""State to the states that may follow. From moving to holding leads only a clock or an arm that jumped; from inactive
+and e-stopped to stopping only a stop that the controllers did not take."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,13 @@ class Supervisor:
             return sent
         if forbidden or self._stopping_ns > 0:
             self.executor.tick(now_ns, steady_ns)
-            self._settle(forbidden or self.reason, now_ns)
-            return ()
+            again = self.executor.stop_again(now_ns)
+            if again:
+                self._stopping_ns = int(again[0].times_ns[-1]) - now_ns
+                self._enter(State.STOPPING, "stop not taken: the arms went on, so it is sent again", now_ns)
+            else:
+                self._settle(forbidden or self.reason, now_ns)
+            return again
         if not is_on:
             self._start_executor(now_ns)
         self._home(now_ns)

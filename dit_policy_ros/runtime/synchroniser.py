@@ -175,7 +175,7 @@ class Synchroniser:
     def _reject_joints(self, stamp_ns: int | None, now_ns: int) -> str:
         newest_ns = self.joints.newest_ns
         if newest_ns is None or stamp_ns is None:
-            topics = " and ".join(self.spec.states_topics)
+            topics = " and ".join(self.spec.measured_topics)
             missing = topics if newest_ns is None else f"image of camera {self.reference}"
             return f"no data: nothing valid on {missing} yet"
         age_s = seconds(now_ns - newest_ns)

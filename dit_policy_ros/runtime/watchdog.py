@@ -28,7 +28,7 @@ class FeedbackWatch:
         self._tracking = np.array([joint.tracking_error or np.inf for joint in spec.joints])
         self._is_new = False
         self._seen_steady_ns: int | None = None
-        several = spec.states_topics if len(spec.states_topics) > 1 else ()
+        several = spec.measured_topics if len(spec.measured_topics) > 1 else ()
         self._sources = {topic: _Source() for topic in several}
 
     def restart(self) -> None:

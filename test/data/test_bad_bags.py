@@ -1,5 +1,8 @@
 """Bags that cannot be used as they are: one clear sentence each, and what can be read is read."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
@@ -106,3 +109,65 @@ def test_nothing_to_sample(robot, recorded):
     episode = open_episode(recorded.path, robot)
     with pytest.raises(BagError, match="Camera 'chest' does not exist"):
         sample_episode(episode, 50, ["chest"])
+
+
+def test_files_that_are_no_bags_are_told_from_those_that_were_cut(recorded, tmp_path):
+    whole = (recorded.path / "episode.mcap").read_bytes()
+    contents = {
+        "is empty": b"",
+        "is no .mcap file": b"a text, and long enough for the beginning and the end of a file\n" * 3,
+        "is cut short": whole[:5],
+    }
+    for text, data in contents.items():
+        (tmp_path / "run.mcap").write_bytes(data)
+        refused(rf"run.mcap {text} and holds no whole message", lambda: inspect_bag(tmp_path / "run.mcap"))
+    (tmp_path / "run.db3").write_bytes(b"no database")
+    refused("run.db3 is no .db3 file and holds", lambda: inspect_bag(tmp_path / "run.db3"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a: [1, 2]",
+        "rosbag2_bagfile_information: {relative_file_paths: 5}",
+        "rosbag2_bagfile_information: {relative_file_paths: [[1]]}",
+        "rosbag2_bagfile_information: {relative_file_paths: [episode.mcap], custom_data: [1]}",
+        "rosbag2_bagfile_information: {relative_file_paths: [episode.mcap], message_count: many}",
+    ],
+)
+def test_metadata_that_say_nothing_of_use(recorded, tmp_path, text):
+    shutil.copy(recorded.path / "episode.mcap", tmp_path)
+    (tmp_path / "metadata.yaml").write_text(text)
+    refused("metadata.yaml does not describe a rosbag2; open the .mcap", lambda: inspect_bag(tmp_path))
+    assert not inspect_bag(tmp_path / "episode.mcap").bag.lost
+
+
+def test_a_bag_that_may_not_be_read(recorded, robot, tmp_path):
+    path = shutil.copytree(recorded.path, tmp_path / "mine")
+    (path / "episode.mcap").chmod(0)
+    path.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:
+        # Nothing is forbidden to root.
+        os.seteuid(65534)
+    try:
+        refused("may not be read by this user", lambda: open_episode(path, robot))
+        refused("may not be read by this user", lambda: inspect_bag(path / "episode.mcap"))
+    finally:
+        os.seteuid(user)
+
+
+def test_records_that_do_not_end_with_their_chunk(recorded, robot, tmp_path):
+    """Bytes of a chunk without compression and checksum that were overwritten."""
+    with Reader(recorded.path) as reader, Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as out:
+        store = messages.typestore()
+        known = {c.topic: out.add_connection(c.topic, c.msgtype, typestore=store) for c in reader.connections}
+        for connection, log_ns, cdr in reader.messages():
+            out.write(known[connection.topic], log_ns, bytes(cdr))
+    file = tmp_path / "bag" / "bag.mcap"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 3000] = b"\xff" * 3000
+    file.write_bytes(data)
+    refused("bag.mcap: a chunk at byte .* is damaged", lambda: open_episode(tmp_path / "bag", robot))
+    refused("bag.mcap: a chunk at byte .* is damaged", lambda: inspect_bag(tmp_path / "bag", robot))

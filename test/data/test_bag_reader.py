@@ -198,7 +198,7 @@ def test_a_file_cut_anywhere_is_refused_and_what_is_whole_is_recovered(
     (folder / "episode.mcap").write_bytes(data[: int(fraction * len(data))])
     if with_metadata:
         shutil.copy(uneven / "metadata.yaml", folder)
-    with pytest.raises(BagError, match="cut short") as caught:
+    with pytest.raises(BagError, match=r"is cut short|is empty") as caught:
         open_episode(folder, robot)
     assert "\n" not in str(caught.value)
     try:

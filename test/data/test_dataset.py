@@ -113,6 +113,13 @@ def test_bad_datasets(record, load, tmp_path, robot):
         load()
 
 
+def test_a_bag_that_lost_its_metadata_is_not_left_out(record, load):
+    record("bags/a")
+    bag = record("bags/b", steps=24).path
+    (bag / "metadata.yaml").unlink()
+    assert [len(episode.times_ns) for episode in load().episodes] == [20, 24]
+
+
 def test_each_instant_has_the_instruction_that_held_then(robot, tmp_path, record, load):
     source = record("bags/a", steps=24)
     first_ns, second_ns = int(source.times_ns[0]), int(source.times_ns[10])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit_policy_ros.data import messages
+from dit_policy_ros.data import images, messages
 from dit_policy_ros.data.images import (
     COLOUR_ENCODINGS,
     decode_compressed,
@@ -66,6 +66,17 @@ def test_png_is_exact_and_jpeg_is_close():
     error = np.abs(decode_compressed(jpeg, "jpeg").astype(int) - image)
     assert error.mean() < 3
     assert len(encode_jpeg(image, quality=20)) < len(jpeg)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [(".jpg", 3), (".jpg", 1), (".png", 3), (".png", 1), (".png", 4), (".webp", 3)]
+)
+def test_old_and_new_opencv_decode_the_same(monkeypatch, suffix, channels):
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 56, channels), dtype=np.uint8)
+    data = cv2.imencode(suffix, pixels)[1].tobytes()
+    image = decode_compressed(data)
+    monkeypatch.setattr(images, "_AS_RGB", 0)
+    np.testing.assert_array_equal(decode_compressed(data), image)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dit_policy_ros.__main__ import main
 from dit_policy_ros.data.bag_reader import open_episode
+from dit_policy_ros.data.bag_writer import EpisodeWriter
 from dit_policy_ros.data.grid_episode import GridEpisode, grid_times_ns, sample_episode, write_grid_episode
+from dit_policy_ros.data.images import encode_jpeg
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.errors import BagError
+from dit_policy_ros.types import Trajectory
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -199,3 +203,20 @@ def test_images_that_lie_in_the_table(exported):
     folder = lerobot_import.LeRobotFolder(path)
     back = [image for index in range(2) for _, image in folder.episode(index, {"top": "top"}).cameras["top"]()]
     np.testing.assert_array_equal(back, known)
+
+
+def test_an_error_on_the_way_has_a_line_of_its_own(robot, tmp_path, capsys):
+    """And not the rest of the progress bar's."""
+    with EpisodeWriter(tmp_path / "bag", robot) as writer:
+        writer.instruction(10_000_000, "go")
+        for k in range(1, 9):
+            now_ns = 10_000_000 * k
+            writer.joint_state(now_ns, robot.names, np.zeros(14))
+            writer.compressed_image("top", now_ns, encode_jpeg(np.zeros((16, 16 if k < 4 else 24, 3), np.uint8)))
+            for controller in robot.controllers:
+                sent = Trajectory(controller.joints, np.array([now_ns]), np.zeros((1, 7)))
+                writer.command(controller.name, now_ns, sent)
+    options = ["--robot", "aloha", "--camera", "top", "--out", str(tmp_path / "set")]
+    assert main(["export", str(tmp_path / "bag"), *options]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: An image is 24x16, but those before were 16x16")

@@ -17,6 +17,7 @@ from dit_policy_ros.evaluate.episode import EpisodeConfig
 from dit_policy_ros.evaluate.loop import TwoSystemLoop
 from dit_policy_ros.runtime import incidents
 from dit_policy_ros.runtime.executor import ExecutorState
+from dit_policy_ros.runtime.executor_config import ExecutorConfig
 from dit_policy_ros.runtime.schedule import ScheduleConfig
 from dit_policy_ros.types import ActionChunk
 
@@ -127,6 +128,35 @@ def test_spikes_never_step_back_nor_pass_a_limit():
     assert len(momenta) > 10
     assert momenta.min() > 0.0
     assert result.velocity_hits.sum() == 0
+
+
+def test_after_a_spike_chunks_react_as_soon_as_before():
+    calm, spiky = Obedient(), Obedient()
+    run_long(calm, action_delay_s=0.06)
+    result = run_long(spiky, action_delay_s=0.06, delays="spikes")
+    assert result.refusals["stale chunk"] >= 1
+    lengths = [0 if prefix is None else len(prefix.actions) for _, _, prefix in spiky.acted]
+    # The first two are made before a delay is known.
+    assert {len(prefix.actions) for _, _, prefix in calm.acted[2:]} == set(lengths[2:]) == {4}
+
+
+@pytest.mark.parametrize("context_delay_s", [0.3, 1.0])
+def test_waiting_for_a_younger_context_is_told_with_what_would_help(context_delay_s):
+    result = run_long(context_delay_s=context_delay_s, action_delay_s=0.2)
+    wait = result.context_wait
+    assert 2 * context_delay_s < wait.needed_s < 2 * context_delay_s + 0.5
+    if context_delay_s == 0.3:
+        assert (wait.share, wait.advice()) == (0.0, "")
+        return
+    assert 0.0 < wait.share < 0.5
+    stopped = [change for change in result.changes if change.reason.startswith("stale context")]
+    assert stopped
+    assert f"Held for {100 * wait.share:.1f} % of the time because the context was older than 2 s." in wait.advice()
+    advised_s = float(wait.advice().split("max_context_age_s to ")[1].partition(",")[0])
+    config = ExecutorConfig(max_context_age_s=advised_s)
+    patient = run_long(context_delay_s=context_delay_s, action_delay_s=0.2, executor=config)
+    assert (patient.context_wait.share, patient.context_wait.advice()) == (0.0, "")
+    assert patient.context_wait.limit_s == advised_s
 
 
 def test_a_stalled_slow_system_stops_the_arms_with_its_name_and_they_go_on():
@@ -264,6 +294,51 @@ def test_a_clock_that_jumps_is_survived(leap_ns):
         assert result.incidents[incidents.CLOCK_JUMP] >= 1
     else:
         assert reasons & {"out of plan", "stale context"}
+
+
+class OddStamps(Plant):
+    """Cameras whose stamps are wrong for a second and a half, each image by what ``odd`` says."""
+
+    from_ns, to_ns = 2000 * MS, 3500 * MS
+    odd = staticmethod(lambda stamp_ns, since_ns: stamp_ns)
+
+    def observe(self, cameras=()):
+        seen = super().observe(cameras)
+        since_ns = self.time_ns - self.start_ns
+        if not self.from_ns <= since_ns < self.to_ns:
+            return seen
+        return replace(seen, image_stamps_ns={name: self.odd(self.time_ns, since_ns) for name in seen.images})
+
+
+@pytest.mark.parametrize(
+    ("odd", "counted", "reason"),
+    [
+        (lambda stamp_ns, since_ns: stamp_ns - (since_ns - 1600 * MS) // 4, "", ""),
+        (lambda stamp_ns, since_ns: 9_000 * MS - since_ns // 20, "out of order", "out of plan"),
+        (lambda stamp_ns, since_ns: 8_980 * MS, "duplicates", "out of plan"),
+        (lambda stamp_ns, since_ns: stamp_ns + 2000 * MS, "jumps", "camera future"),
+    ],
+    ids=["late", "out of order", "duplicated", "of the future"],
+)
+def test_odd_stamps_finish_the_plan_and_are_named_and_the_loop_recovers(odd, counted, reason):
+    body, policy = OddStamps(), Wave()
+    body.odd = odd
+    body.reset(5, "")
+    schedule = ScheduleConfig(execution_horizon_s=0.2)
+    loop = TwoSystemLoop(body, policy, SPEC, EpisodeConfig(schedule=schedule, image_period_s=0.02))
+    for _ in range(350):
+        loop.step()
+    changes = [(change.after.value, change.reason.partition(":")[0]) for change in loop.log.changes]
+    assert changes[-1] == ("moving", "chunk"), "it recovers by itself"
+    assert policy.acted_ns[-1] > 6500 * MS
+    reasons = {said for _, said in changes}
+    assert reasons <= {"configured", "activated", "chunk", "out of plan", "stale context"}
+    assert bool(reason) == ("out of plan" in reasons)
+    assert reason in (*reasons, *loop.log.starved, "")
+    counts = loop.synchroniser.counts()
+    assert any(counted in name for name in counts) or not counted
+    commanded = np.array(body.desired)
+    assert np.abs(np.diff(commanded, axis=0)).max() < 0.1
 
 
 def test_a_change_of_method_changes_what_is_measured():

@@ -122,7 +122,7 @@ def test_what_is_planned_is_commanded_and_followed():
     np.testing.assert_allclose(np.array(body.desired)[settled], result.commanded[settled], atol=1e-4)
     assert np.abs(result.measured[settled] - result.commanded[settled]).max() < 0.02
     # The first two are still catching up from rest.
-    assert result.seam_jumps[2:].max() < 1e-9
+    assert result.smoothness.seam_positions[2:].max() < 1e-9
     np.testing.assert_allclose(result.measured[0], HOME, atol=5e-3)
     assert np.isnan(result.commanded[0]).all()
     assert result.commanded.shape == result.measured.shape == (150, 14)

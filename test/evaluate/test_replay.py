@@ -143,7 +143,7 @@ def test_in_shadow_the_prefix_is_what_the_executor_would_have_sent(episode):
     times_ns = START + (result.times_s[moving] * 1e9).round().astype(np.int64)
     expected = np.clip(wave(times_ns) + 0.1, SPEC.lower, SPEC.upper)
     np.testing.assert_allclose(result.commanded[moving][20:], expected[20:], atol=1e-3)
-    assert result.trajectories == 2 * len(result.seam_jumps)
+    assert result.trajectories == 2 * len(result.seams.array("position"))
 
 
 def test_baselines_are_what_their_names_say():

@@ -8,18 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dit_policy_ros.actions.smoothness import Seam
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.episode import EpisodeResult
 from dit_policy_ros.evaluate.page import EMBEDDED_VIDEO_BYTES, render_page, write_page
 from dit_policy_ros.evaluate.record import EpisodeRecord, from_result, worst_first
 from dit_policy_ros.evaluate.report import Report, make_report, write_json
-from dit_policy_ros.evaluate.smoothness import smoothness_of
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP_MEANS, smoothness_of
 from dit_policy_ros.evaluate.statistics import wilson
 from dit_policy_ros.evaluate.svg import Chart, ticks
+from dit_policy_ros.runtime.context_watch import ContextWait
 from dit_policy_ros.runtime.executor import ExecutorState, StateChange
 
 NAMES = ("left_waist", "left_gripper")
 STEPS, CHUNKS = 40, 6
+
+
+def smoothness(rng, chunks: int = CHUNKS):
+    seams = [
+        Seam(0, 0, 0, np.abs(rng.normal(size=2)), np.ones(2), 1.0, np.zeros(2), np.full(2, 0.1)) for _ in range(chunks)
+    ]
+    return smoothness_of(seams, np.zeros((STEPS, 2)), 0.02, np.ones(STEPS, dtype=bool), np.full(STEPS, 0.1))
 
 
 def record(seed: int, outcome: str = "strict", **changes) -> EpisodeRecord:
@@ -48,10 +57,10 @@ def record(seed: int, outcome: str = "strict", **changes) -> EpisodeRecord:
         "measured": commanded + 0.01,
         "context_ages_s": ages_s,
         "splice_times_s": np.linspace(0.1, 0.7, CHUNKS),
-        "seam_jumps": np.abs(rng.normal(size=(CHUNKS, 2))),
         "events": ((0.0, "holding: activated"),),
         "refusals": {"stale": 1},
         "chunks": CHUNKS,
+        "smoothness": smoothness(rng),
     }
     return EpisodeRecord(**(values | changes))
 
@@ -140,6 +149,23 @@ def test_page_is_whole_and_needs_no_network(tmp_path):
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S).lower()
 
 
+def test_a_jump_at_a_seam_has_one_definition_wherever_it_is_shown(tmp_path):
+    made = report(*MIXED)
+    figures = made.to_dict()["metrics"]
+    pooled = np.concatenate([episode.smoothness.seam_positions.ravel() for episode in MIXED])
+    assert figures["smoothness"]["seam_position"]["p99"] == pytest.approx(np.percentile(pooled, 99), rel=0.05)
+    assert not [name for name in figures if "seam" in name]
+    page = render_page(made, tmp_path)
+    p99, largest = (figures["smoothness"]["seam_position"][name] for name in ("p99", "p100"))
+    assert f"<b>{p99:.3f} rad</b><span>jump at a seam, 99 % (largest: {largest:.3f} rad)</span>" in page
+    row = re.search(r">jump at a seam \[rad\]</td><td[^>]*>([^<]*)<", page).group(1)
+    assert f"99 % {p99:.3g}" in row
+    assert f"largest {largest:.3g}" in row
+    assert f"{max(episode.largest_seam for episode in MIXED):.3f}" == f"{largest:.3f}"
+    assert page.count(SEAM_JUMP_MEANS) == 1
+    assert "seam jump" not in page.lower()
+
+
 def test_text_of_others_cannot_become_markup(tmp_path):
     page = render_page(report(record(1, instruction='<script>alert("x")</script>', events=((0.1, "<b>&"),))), tmp_path)
     assert "<script" not in page
@@ -177,7 +203,7 @@ def test_an_episode_in_which_nothing_happened_renders(tmp_path):
         commanded=np.full((STEPS, 2), np.nan),
         context_ages_s=np.full(STEPS, np.nan),
         splice_times_s=np.empty(0),
-        seam_jumps=np.empty((0, 2)),
+        smoothness=None,
         events=(),
     )
     made = report(nothing)
@@ -210,7 +236,6 @@ def test_record_of_a_simulated_result():
         measured=source.measured,
         context_ages_s=source.context_ages_s,
         splice_times_s=source.splice_times_s,
-        seam_jumps=source.seam_jumps,
         changes=(
             StateChange(0, ExecutorState.UNCONFIGURED, ExecutorState.INACTIVE, "configured"),
             StateChange(start_ns + 500_000_000, ExecutorState.INACTIVE, ExecutorState.HOLDING, "activated"),
@@ -222,13 +247,20 @@ def test_record_of_a_simulated_result():
         encodes=3,
         chunks=8,
         incidents={"old epoch": 1},
-        smoothness=smoothness_of((), source.commanded, 0.02, np.ones(STEPS, dtype=bool), source.context_ages_s),
+        smoothness=source.smoothness,
+        context_wait=ContextWait(0.25, 2.4, 2.0),
     )
     made = from_result(result, NAMES, start_ns, max_reward=4, video="a.mp4")
     assert made.outcome == "sticky"
     assert made.events == ((0.5, "holding: activated"),)
     assert (made.position_hits, made.velocity_hits, made.chunks, made.video) == (3, 4, 8, "a.mp4")
-    assert made.largest_seam == source.seam_jumps.max()
+    assert report(made, record(6, world="aloha_insertion")).to_dict()["metrics"]["context_wait"] == {
+        "held_share": 0.25,
+        "needed_s": 2.4,
+        "max_context_age_s": 2.0,
+        "advice": made.context_wait.advice(),
+    }
+    assert made.largest_seam == np.nanmax(source.seam_positions) > 0.0
 
 
 def test_bad_reports():
@@ -240,6 +272,8 @@ def test_bad_reports():
         report(record(1), record(2, world="aloha_insertion"))
     with pytest.raises(ConfigError, match=r"measured is \(40, 1\); it must be \(40, 2\)"):
         record(1, measured=np.zeros((STEPS, 1)))
+    with pytest.raises(ConfigError, match=r"seam_positions is \(2, 2\); it must be \(6, 2\)"):
+        record(1, smoothness=smoothness(np.random.default_rng(0), 2))
 
 
 @given(low=st.floats(-1e4, 1e4), span=st.floats(1e-3, 1e4), count=st.integers(2, 10))

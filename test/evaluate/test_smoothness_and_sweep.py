@@ -12,7 +12,7 @@ from test_report import NAMES, STEPS, record, report
 
 from dit_policy_ros.actions.smoothness import seam_of
 from dit_policy_ros.errors import ConfigError
-from dit_policy_ros.evaluate.live import Received, live_seams, live_smoothness, stages_of
+from dit_policy_ros.evaluate.live import Received, live_context_wait, live_seams, live_smoothness, stages_of
 from dit_policy_ros.evaluate.page import render_page
 from dit_policy_ros.evaluate.smoothness import smoothness_of, summary
 from dit_policy_ros.evaluate.statistics import bootstrap
@@ -45,6 +45,10 @@ def smooth(jump=0.1, pauses=0, steps=STEPS):
     planned = np.ones(steps, dtype=bool)
     planned[5 : 5 + pauses] = False
     return smoothness_of(seams, commanded, 0.02, planned, np.full(steps, 0.1))
+
+
+def two_seams(smoothness):
+    return {"smoothness": smoothness, "splice_times_s": np.array([0.1, 0.2])}
 
 
 def test_pauses_are_counted_from_the_first_chunk_on():
@@ -87,7 +91,7 @@ def test_a_sweep_has_both_curves_for_every_method_and_no_point_twice():
 def point(method, jump, outcomes, context_delay_s=0.3, pauses=0):
     condition = Condition(method, context_delay_s, 0.06)
     records = [
-        replace(record(seed, "strict" if good else "failure"), smoothness=smooth(jump, pauses), incidents={"x": 1})
+        record(seed, "strict" if good else "failure", **two_seams(smooth(jump, pauses)), incidents={"x": 1})
         for seed, good in enumerate(outcomes)
     ]
     return point_of(condition, records[::-1])
@@ -137,9 +141,10 @@ def test_the_page_of_a_sweep_shows_curves_and_every_point():
 
 
 def test_the_page_of_a_report_shows_smoothness_stages_and_incidents(tmp_path):
-    episode = replace(
-        record(0, "strict"),
-        smoothness=smooth(),
+    episode = record(
+        0,
+        "strict",
+        **two_seams(smooth()),
         stages_ms={"dit_node: act": {"p50": 12.5}},
         incidents={"overrun: act": 3},
     )
@@ -169,6 +174,17 @@ def test_live_pauses_and_ages_follow_from_what_was_received():
     assert found.unplanned[20:25].min() == 1.0, "the first chunk ends at 1380 ms"
     assert found.chunk_ages_s[3] == pytest.approx(0.06)
     assert np.isnan(found.chunk_ages_s[22])
+
+
+def test_the_time_a_live_run_waited_for_younger_contexts_is_in_its_events():
+    chunks = [Received((at + 1300) * MS, chunk(at, observation_ms=at)) for at in (0, 1200, 2400, 3600)]
+    events = [(0, "holding: activated"), (1300 * MS, "moving: chunk")]
+    calm = live_context_wait(chunks, events, 5300 * MS)
+    assert (calm.share, calm.needed_s, calm.advice()) == (0.0, pytest.approx(2.5), "")
+    events += [(2300 * MS, "stopping: stale context: 2.320 s old (limit 2.3 s)"), (3300 * MS, "moving: chunk")]
+    held = live_context_wait(chunks, events, 5300 * MS)
+    assert (held.share, held.limit_s) == (pytest.approx(0.25), 2.3)
+    assert "Held for 25.0 % of the time because the context was older than 2.3 s" in held.advice()
 
 
 def test_stages_are_the_newest_that_were_told():

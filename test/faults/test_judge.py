@@ -123,6 +123,27 @@ def test_a_message_that_comes_too_late_is_no_harm():
     assert judge(ROBOT, heard + late).violations == ()
 
 
+@pytest.mark.parametrize(("late_ms", "is_stop"), [(10, True), (100, False)])
+def test_a_stop_that_had_ended_when_it_was_published_stops_nothing(late_ms: int, is_stop: bool):
+    ramp = np.concatenate([np.linspace(0.2, 1.0, 12), np.linspace(1.0, 0.0, 8)])[:, None]
+    plan = [replace(m, velocities=0.5 * ramp * (m.velocities > 0.0)) for m in pair(10_000 * MS)]
+    plan = [replace(m, positions=0.2 + np.cumsum(m.velocities * 0.02, axis=0)) for m in plan]
+    stamp_ns, offsets_ns = 10_100 * MS, MS * np.array([5, 25, 45])
+    stop = [
+        replace(
+            m,
+            clock_ns=stamp_ns + late_ms * MS,
+            stamp_ns=stamp_ns,
+            offsets_ns=offsets_ns,
+            positions=m.positions[4] + m.velocities[4] * np.cumsum([[0.005], [0.015], [0.005]], axis=0),
+            velocities=m.velocities[4] * np.array([[1.0], [0.5], [0.0]]),
+        )
+        for m in plan
+    ]
+    violations = judge(ROBOT, plan + stop, (stamp_ns + 30 * MS, 10_900 * MS)).violations
+    assert any("reference sped up" in violation for violation in violations) != is_stop
+
+
 def test_when_a_motion_only_slows_is_read_from_the_message():
     message = pair(10_000 * MS)[0]
     assert not replace(message, velocities=message.velocities * np.linspace(0, 1, COUNT)[:, None]).only_slows

@@ -20,6 +20,8 @@ CHOSEN = (
     "/executor_node/plan wrong names",
     "/joint_states not a number",
     "/chunk dropped",
+    "/chunk frozen",
+    "second commander",
     "executor_node killed",
     "disk full",
 )
@@ -48,6 +50,7 @@ def test_nothing_unsafe_is_sent_and_the_arms_move_again(stand: Stand, name: str)
     assert instant.recovered_s is not None
     assert instant.messages > 0
     assert (instant.slowing_s is None) == (FAULTS[name].stops_within_s is None)
+    assert 0.0 <= instant.delay_s < (1.0 if name.endswith("frozen") else 1e-9)
 
 
 def test_the_table_counts_what_happened():

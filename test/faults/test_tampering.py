@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -67,6 +68,30 @@ def test_the_catalogue_covers_every_kind_on_every_stream():
     assert {
         f"{node} {what}" for node in ("dit_node", "vlm_node", "executor_node") for what in ("killed", "frozen")
     } <= (FAULTS.keys())
+
+
+@pytest.mark.parametrize("topic", ["/chunk", "/joint_states", "/context"])
+def test_a_stream_freezes_at_its_last_fresh_message(topic: str):
+    frozen, dropped = FAULTS[f"{topic} frozen"], FAULTS[f"{topic} dropped"]
+    assert frozen.stops_within_s == dropped.stops_within_s
+    # As much time to be judged in as where messages are dropped at once.
+    assert frozen.lasts_s > dropped.lasts_s
+    tamperer = Tamperer(JointState, "frozen", random.Random(0))
+    assert frozen.since(tamperer) is None
+    before_ns = time.time_ns()
+    tamperer(state(0))
+    first_ns = frozen.since(tamperer)
+    assert before_ns <= first_ns <= time.time_ns()
+    tamperer(state(1))
+    assert frozen.since(tamperer) == first_ns
+    assert dropped.since(tamperer) is None
+
+
+def test_a_controller_that_takes_what_nobody_sent_is_judged_by_messages_only():
+    left = "/left_arm_controller/joint_trajectory"
+    misled = {name for name, fault in FAULTS.items() if fault.misleads}
+    assert misled == {f"{left} corrupted", f"{left} huge"}
+    assert all(FAULTS[name].misleads == left for name in misled)
 
 
 def test_the_script_goes_on_from_a_prefix_without_a_step():

@@ -1,5 +1,6 @@
 """System 2 encoders on tiny models that the tests build and save as real Hugging Face directories."""
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -251,7 +252,8 @@ def test_image_tokens_of_qwen_stand_in_rows_and_columns(qwen):
     batch = qwen.processor(text=[qwen.prompt("pick the cup", 1)], images=wide)
     plain = {name: value for name, value in batch.items() if name != "mm_token_type_ids"}
     keys = [qwen.model(**inputs, use_cache=True).past_key_values.layers[0].keys for inputs in (batch, plain)]
-    assert (keys[0] - keys[1])[:, :, 2:9].abs().max() > 1e-4
+    if "mm_token_type_ids" in inspect.signature(qwen.model.forward).parameters:  # older models find them themselves
+        assert (keys[0] - keys[1])[:, :, 2:9].abs().max() > 1e-4
     torch.testing.assert_close(qwen.keys_values(wide, "pick the cup", layers=1).keys[0], keys[0])
 
 

@@ -4,6 +4,8 @@ import json
 
 import torch
 
+from dit_policy_ros.policy.encoders.qwen import PROCESSORS
+
 WORDS = ("<pad>", "</s>", "<unk>", "<image>", "<cognition>", "USER", "pick", "the", "red", "cup")
 SIZES = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2}
 
@@ -160,6 +162,7 @@ def save_qwen(directory):
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "additional_special_tokens": marks}
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(directory)
     pixels = {"min_pixels": 28 * 28, "max_pixels": 16 * 28 * 28}
-    transformers.Qwen2VLImageProcessorPil(**pixels).save_pretrained(directory)
+    processor = next(name for name in PROCESSORS if hasattr(transformers, name))
+    getattr(transformers, processor)(**pixels).save_pretrained(directory)
     (directory / "chat_template.jinja").write_text(QWEN_TEMPLATE)
     return directory

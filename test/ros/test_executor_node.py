@@ -48,6 +48,22 @@ def test_a_chunk_becomes_one_trajectory_per_arm_that_real_controllers_accept(sta
     assert [p.time_from_start for p in left.points] == [p.time_from_start for p in right.points]
 
 
+def test_how_long_chunks_take_to_be_fused_and_commands_to_be_published_is_measured(stage: Stage) -> None:
+    robot = Robot(stage)
+    with Repeat(robot.sense):
+        robot.move()
+
+        def told() -> dict:
+            robot.chunks.publish(swing(stage.now_ns()))
+            measured = robot.node.measure()
+            return measured if {"fuse p99_ms", "publish p99_ms"} <= set(measured) else {}
+
+        measured = wait_until(told, "a second chunk to be fused and a second command to be published")
+    for name in ("fuse", "publish"):
+        assert 0.0 < measured[f"{name} p50_ms"] <= measured[f"{name} p95_ms"] <= measured[f"{name} p99_ms"]
+    assert "context" in robot.node.measure_parts()
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

@@ -21,7 +21,7 @@ from dit_policy_ros.ros.vlm_node import VlmNode
 pytestmark = pytest.mark.ros
 
 
-def still(path: str, threads: int) -> StillPolicy:
+def still(path: str, threads: int, device: str) -> StillPolicy:
     return StillPolicy()
 
 

@@ -27,8 +27,8 @@ class PickyPolicy(StillPolicy):
         self.committed = []
         self.threads = 0
 
-    def load(self, path: str, threads: int) -> PickyPolicy:
-        self.threads = threads
+    def load(self, path: str, threads: int, device: str) -> PickyPolicy:
+        self.threads, self.device = threads, device
         return self
 
     def act(self, observation, context, committed=None):
@@ -211,8 +211,8 @@ def test_a_plan_of_other_joints_is_told_and_planned_without(stage: Stage) -> Non
 
 def test_the_thread_limit_and_the_camera_names_reach_and_bind_the_policy(stage: Stage) -> None:
     policy = PickyPolicy()
-    stage.activate(VlmNode, "vlm_node", {"torch_threads": 3}, load=policy.load)
-    assert policy.threads == 3
+    stage.activate(VlmNode, "vlm_node", {"torch_threads": 3, "device": "cuda:1"}, load=policy.load)
+    assert (policy.threads, policy.device) == (3, "cuda:1")
     policy.fast_cameras = ("belly",)
     stage.start(DitNode, "dit_node", load=policy.load)
     with pytest.raises(ConfigError, match="refused"):

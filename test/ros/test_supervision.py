@@ -18,6 +18,7 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
+from dit_policy_ros.actions.limits import KINDS
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.trajectories import message_to_trajectory
 
@@ -168,8 +169,10 @@ def test_limits_and_the_control_loop_are_in_the_diagnostics(stage: Stage) -> Non
         count = len(heard)
         wait_until(lambda: len(heard) > count + 1, "diagnostics")
     statuses = {s.name: {v.key: v.value for v in s.values} for s in heard[-1].status}
-    assert float(statuses["/executor_node: limit velocity"]["closest margin"]) < 1.0
-    assert statuses["/executor_node: limit velocity"]["of joint"] in ROBOT.names
+    for kind in KINDS:
+        assert float(statuses[f"/executor_node: limit {kind}"]["closest margin"]) < 1.0
+        assert statuses[f"/executor_node: limit {kind}"]["of joint"] in ROBOT.names
+    assert statuses["/executor_node"]["repeated stops"] == "0"
     assert float(statuses["/executor_node: control loop"]["tick p50_ms"]) > 0.0
     assert int(statuses["/executor_node: input /joint_states"]["publishers"]) == 1
     assert statuses["/executor_node"]["state"] == "holding"

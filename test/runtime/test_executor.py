@@ -133,10 +133,8 @@ def test_a_new_chunk_takes_over_where_the_clock_says():
     np.testing.assert_allclose(positions[0, 0], swing().actions[11, 0], atol=1e-12)
     arms = [i for i, name in enumerate(SPEC.names) if "gripper" not in name]
     np.testing.assert_allclose(positions[12:40][:, arms], newer.actions[16:44][:, arms], atol=1e-3)
-    first, second = executor.drain_splices()
+    _, second = executor.drain_splices()
     assert (second.stamp_ns, second.observation_ns) == (now_ns, newer.observation_ns)
-    np.testing.assert_allclose(first.seam_jump, 0.2 * (1 - np.cos(0.06)), atol=1e-12)
-    np.testing.assert_allclose(second.seam_jump, 0.001, atol=1e-12)
     assert executor.drain_splices() == ()
 
 

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dit_policy_ros.actions.timing import Timing
 from dit_policy_ros.runtime import incidents
@@ -68,11 +70,53 @@ def test_the_prefix_grows_with_the_delay_of_a_sliding_window_without_the_first(f
 
     for k, took_ms in enumerate([2000, 60, 60, 300, *[60] * 60]):
         plan_once(fast, 10_000 * (k + 1), took_ms, commit)
-    # 100 ms are assumed at first; the warm-up counts until another was measured, the slow one while it is known.
+    # 100 ms are assumed at first; the warm-up counts until another was measured, the slow one while it is known, as
+    # far as a horizon goes.
     assert asked[:3] == [8, 24, 4]
-    assert asked[4] == 16
+    assert asked[4] == 12
     assert asked[-1] == 4
     assert fast.incidents[incidents.SHORT_PREFIX] == 2
+
+
+def prefixes(delays_ms, policy=POLICY, horizon_s=0.32):
+    """The lengths that are asked for, chunk after chunk, when each takes so long."""
+    system, asked = FastSystem(policy, ScheduleConfig(execution_horizon_s=horizon_s)), []
+    system.hear(context(900))
+    for k, took_ms in enumerate(delays_ms):
+        plan_once(system, 10_000 * (k + 1), took_ms, lambda start_ns, step_ns, count: asked.append(count))
+    return asked
+
+
+@pytest.mark.parametrize("spike_ms", [1000, 700, 480])
+@pytest.mark.parametrize("every", [20, 10])
+def test_spikes_lengthen_no_prefix_beyond_a_horizon_and_none_if_their_chunks_are_lost(spike_ms, every):
+    delays_ms = [60, 60, *([spike_ms, *[60] * (every - 1)] * 6)]
+    asked = prefixes(delays_ms)[2:]
+    calm = prefixes([60] * len(delays_ms))[2:]
+    assert set(calm) == {4}
+    if spike_ms >= 500:  # Longer than the chunk.
+        assert asked == calm
+    else:
+        assert 4 < max(asked) <= 16
+
+
+@given(st.lists(st.integers(10, 2000), min_size=3, max_size=80), st.sampled_from([0.1, 0.2, 0.32]))
+def test_a_prefix_covers_the_usual_delay_and_no_more_than_that_or_a_horizon(delays_ms, horizon_s):
+    asked = prefixes(delays_ms, horizon_s=horizon_s)[-1]
+    known = sorted(delay_ms for delay_ms in delays_ms[1:-1][-50:] if delay_ms < 500)
+    assert asked % 4 == 0
+    assert asked <= ScheduleConfig().commit_max_steps
+    if len(known) < len(delays_ms) - 2:  # The window then holds older ones too.
+        return
+    usual_ms = known[(len(known) - 1) // 2]
+    assert asked * 20 >= usual_ms or asked == 24
+    assert asked * 20 <= max(usual_ms, 1000 * horizon_s) + 10 + 4 * 20
+
+
+@given(st.integers(10, 499), st.integers(3, 60))
+def test_a_constant_delay_is_always_covered(delay_ms, count):
+    asked = prefixes([delay_ms] * count)[-1]
+    assert asked * 20 >= min(delay_ms, 480)
 
 
 def test_results_of_an_old_epoch_are_dropped_and_counted(fast):
@@ -244,7 +288,7 @@ def test_a_window_of_seams_tells_the_newest_only():
         actions = 0.1 + offset + speed * np.arange(20.0)[:, None]
         window.add(seam_of(plan, ActionChunk(("a",), 5 * STEP, STEP, actions, 3 * STEP, 0), 5 * STEP))
     measured = window.measure()
-    assert measured["seam jump p99"] == pytest.approx(0.2, abs=0.01)
+    assert measured["jump at a seam p99"] == pytest.approx(0.2, abs=0.01)
     assert measured["seams backwards_percent"] == 50.0
     assert measured["delay consumed p95_s"] == pytest.approx(0.04)
     assert measured["context age at the seam_s"] == pytest.approx(0.1)

@@ -23,7 +23,7 @@ from dit_policy_ros.policy.families.pad import Pad, PadCache
 from dit_policy_ros.policy.guidance.classifier_free import Network
 from dit_policy_ros.policy.guidance.prefix import diffusion_corruption
 from dit_policy_ros.policy.guide import Guide
-from dit_policy_ros.policy.modalities import DEPTH, PadSample
+from dit_policy_ros.policy.modalities import ACTION, DEPTH, PadSample
 
 
 class PadBinding:
@@ -39,9 +39,12 @@ class PadBinding:
         """Joins them.
 
         Raises:
-            CheckpointError: it needs depth maps or several cameras, or text, pose or actions are of another width.
+            CheckpointError: it has no actions, needs depth maps or several cameras, or text, pose or actions are of
+                another width.
         """
         c = network.config
+        if ACTION not in [part.name for part in c.parts]:
+            raise CheckpointError("This checkpoint of PAD paints images and has no actions; it cannot drive a robot.")
         image, action = c.parts[:2]
         self.network = network
         self.config = config

@@ -1,7 +1,7 @@
 """Block-wise Adaptive Caching in front of every sub-block of a family.
 
-The first chunk is computed whole. From what its sub-blocks gave, the published scheduler settles at which steps each
-of them is computed in all chunks after it.
+The first chunk is computed whole: ``FamilyPolicy.settle`` samples it as the directory is loaded. From what its
+sub-blocks gave, the published scheduler settles at which steps each of them is computed in all chunks after it.
 """
 
 from __future__ import annotations

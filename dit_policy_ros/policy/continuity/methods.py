@@ -15,7 +15,7 @@ from dit_policy_ros.policy.continuity.real_time import RealTimePolicy
 from dit_policy_ros.policy.continuity.roll_forward import RolledForwardPolicy
 from dit_policy_ros.policy.continuity.streaming import StreamingPolicy
 from dit_policy_ros.policy.continuity.warm_start import WarmStartedPolicy
-from dit_policy_ros.policy.continuity.wrapped import TimedPolicy
+from dit_policy_ros.policy.continuity.wrapped import TimedPolicy, WrappedPolicy
 from dit_policy_ros.types import Policy
 
 DEFAULT = "prefix"
@@ -84,6 +84,11 @@ def continued(policy: Policy, method: str | Mapping[str, Any] = "") -> Policy:
         return METHODS[name].wrap(policy, **options)
     except TypeError as problem:
         raise PolicyError(f"Continuity method '{name}' does not take {', '.join(options)}: {problem}.") from problem
+
+
+def bare(policy: Policy) -> Policy:
+    """Returns a policy without the continuity method around it."""
+    return policy.policy if isinstance(policy, WrappedPolicy) and policy.joins else policy
 
 
 def admitted(policy: Policy) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class WrappedPolicy:
 
     timing = Timing()
     commit_multiple = 1
+    joins = True
+    """Whether this is a continuity method, which another one may take the place of."""
 
     def __init__(self, policy) -> None:
         self.policy = policy

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dit_policy_ros.errors import CheckpointError, one_of
 from dit_policy_ros.policy.bindings.binding import Encoders, Language, Vision
+from dit_policy_ros.policy.device import HOST
 from dit_policy_ros.policy.encoders.clip import ClipText, ClipVision
 from dit_policy_ros.policy.encoders.language import LanguageFile, T5Encoder
 from dit_policy_ros.policy.encoders.latents import STABLE_DIFFUSION, LatentEncoder
@@ -25,11 +28,14 @@ COLOURS = {
 LATENT_STRIDE = 8
 
 
-def load_encoders(directory: Path, data: Any, where: str) -> Encoders:
+def load_encoders(directory: Path, data: Any, where: str, device: torch.device = HOST) -> Encoders:
     """Loads what an 'encoders' entry names.
 
     'language' is file, t5 or clip; 'vision' siglip, dinov2 and siglip, or clip; 'vision_language' a model; 'pixels'
     what the image encoders of the checkpoint itself take; 'latents' an autoencoder.
+
+    Args:
+        device: of their models.
 
     Raises:
         CheckpointError: an entry is unknown, or a model is missing or of another kind.
@@ -43,8 +49,17 @@ def load_encoders(directory: Path, data: Any, where: str) -> Encoders:
     }
     entries = fields_of(data, where, CheckpointError, (), tuple(loaders))
     loaded = {name: loaders[name](directory, value, f"{where}.{name}") for name, value in entries.items()}
+    for encoder in loaded.values():
+        _move(encoder, device)
     layer = entries.get("vision_language", {}).get("layer", -1)
     return Encoders(**loaded, layer=layer)
+
+
+def _move(encoder: Any, device: torch.device) -> None:
+    """Moves the models of an encoder; one without any gives what the networks move themselves."""
+    for part in (encoder.dino, encoder.siglip) if isinstance(encoder, FusedTowers) else (encoder,):
+        if hasattr(part, "model"):
+            part.model.to(device)
 
 
 def _vision_language(directory: Path, data: Any, where: str) -> VisionLanguageModel:

@@ -75,6 +75,7 @@ class ClipText:
         """Encodes one instruction; what exceeds the model's length is cut."""
         most = self.model.config.max_position_embeddings
         batch = self.tokenizer([instruction], truncation=True, max_length=most, return_tensors="pt")
-        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        device = next(self.model.parameters()).device
+        output = self.model(**{name: batch[name].to(device) for name in ("input_ids", "attention_mask")})
         vector = output.text_embeds if self.projected else output.pooler_output
         return LanguageFeatures(vector[None], torch.ones(1, 1, dtype=torch.bool))

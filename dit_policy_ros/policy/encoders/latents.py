@@ -58,4 +58,5 @@ class LatentEncoder:
         height, width = self.size
         rows = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
         pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float()  # (N, 3, H, W)
+        pixels = pixels.to(next(self.model.parameters()).device)
         return self.model.encode(((pixels - 128) / 127.5).clamp(-1, 1)).latent_dist.mean * self.scale

@@ -20,6 +20,9 @@ from dit_policy_ros.policy.encoders.hub import transformers_module
 KINDS = ("qwen2_vl", "qwen2_5_vl")
 """Model types whose images are processed alike."""
 
+PROCESSORS = ("Qwen2VLImageProcessorPil", "Qwen2VLImageProcessor")
+"""Names of the image processor in transformers, the newer first."""
+
 IMAGE = "<|image_pad|>"
 """Stands for a whole image in a prompt, and for each of its merged patches in what the model reads."""
 
@@ -43,16 +46,12 @@ class QwenProcessor:
 
         Raises:
             CheckpointError: the tokenizer or ``preprocessor_config.json`` is missing or damaged.
-            PolicyError: transformers is older than its image processor without torchvision.
         """
         transformers = transformers_module()
-        if not hasattr(transformers, "Qwen2VLImageProcessorPil"):
-            raise PolicyError(
-                f"transformers {transformers.__version__} processes images of Qwen2.5-VL with torchvision only; "
-                "install transformers 5 or newer."
-            )
+        # Before it was renamed, the processor without torchvision had the plain name.
+        name = next(each for each in PROCESSORS if hasattr(transformers, each))
         try:
-            images = transformers.Qwen2VLImageProcessorPil.from_pretrained(directory, local_files_only=True)
+            images = getattr(transformers, name).from_pretrained(directory, local_files_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError) as problem:
             reason = str(problem).strip().splitlines()[0]
@@ -68,7 +67,7 @@ class QwenProcessor:
     ) -> dict[str, Tensor]:
         """Returns the inputs of the model for one prompt.
 
-        ``mm_token_type_ids`` are 1 at image tokens: the model places these in rows and columns by it.
+        ``mm_token_type_ids`` are 1 at image tokens: newer models place these in rows and columns by it.
 
         Raises:
             PolicyError: the prompt has another number of image marks than there are images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ Prompt = Callable[[str, int], str]
 
 LLAMA_COGNITION_IDS = (29871, 2)
 """CogACT appends these tokens; the feature of the last one is the cognition token."""
+
+KINDS_OF_TOKENS = "mm_token_type_ids"
+"""What newer models tell image tokens by."""
 
 
 class ContextTokens(NamedTuple):
@@ -140,9 +144,11 @@ class VisionLanguageModel:
             suffix = torch.tensor([self.suffix_ids])
             batch["input_ids"] = torch.cat([batch["input_ids"], suffix], dim=1)
             batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.ones_like(suffix)], dim=1)
-            if "mm_token_type_ids" in batch:
-                kinds = batch["mm_token_type_ids"]
-                batch["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(suffix).to(kinds)], dim=1)
+            if KINDS_OF_TOKENS in batch:
+                kinds = batch[KINDS_OF_TOKENS]
+                batch[KINDS_OF_TOKENS] = torch.cat([kinds, torch.zeros_like(suffix).to(kinds)], dim=1)
+        if KINDS_OF_TOKENS not in inspect.signature(self.model.forward).parameters:
+            batch.pop(KINDS_OF_TOKENS, None)  # models of older transformers find image tokens themselves
         batch = {
             name: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
             for name, value in batch.items()

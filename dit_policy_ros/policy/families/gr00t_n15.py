@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dit_policy_ros.policy.diffusers_layers import Attention, FeedForward
-from dit_policy_ros.policy.gr00t import EPS, Gr00tCache, Gr00tConfig, head_count, read_config
+from dit_policy_ros.policy.gr00t import EPS, Gr00tCache, Gr00tConfig, head_count, read_config, refuse_positions
 from dit_policy_ros.policy.gr00t_head import ActionHead
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
@@ -49,6 +49,7 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> Gr00tN15Config:
     block = "vl_self_attention.transformer_blocks."
     depth = count_layers(shapes, block)
     vl_settings = settings.get("vl_self_attention_cfg", {})
+    refuse_positions(vl_settings, "vl_self_attention_cfg")
     return Gr00tN15Config(
         **shared,
         vl_depth=depth,

@@ -58,7 +58,7 @@ class Mdt(EncoderDecoder):
         net, place = self.net, self.config.goal_tokens
         embed = net.lang_emb if contrastive and hasattr(net, "lang_emb") else net.goal_emb
         cameras, embedded = torch.cat([net.tok_emb(static), net.incam_embed(gripper)], dim=1), embed(goal)
-        if self.config.positions:
+        if self.config.positions and self.config.positioned:
             cameras, embedded = cameras + net.pos_emb[:, place : place + 1], embedded + net.pos_emb[:, :place]
         return torch.cat([embedded, cameras], dim=1)  # (B, 3, D)
 

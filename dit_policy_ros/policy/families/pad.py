@@ -36,7 +36,8 @@ PREFIXES = ("", "model.")
 
 def detect(shapes: Shapes) -> bool:
     """Returns whether these parameters are a PAD."""
-    return {"x_embedder.proj.weight", "a_embedder.weight", "final_layer.a_linear.weight", "pos_embed"} <= shapes.keys()
+    images = {"x_embedder.proj.weight", "final_layer.linear.weight", "pos_embed"} <= shapes.keys()
+    return images and ("final_layer.a_linear.weight" in shapes or "y_embedder.embedding_table.bias" in shapes)
 
 
 def build(config: PadConfig) -> Pad:
@@ -181,7 +182,7 @@ class Pad(nn.Module):
         for part, piece in zip(parts, pieces, strict=True):
             out = self.final_layer(piece, condition, part.name)
             outputs[part.name] = out if part.name == ACTION else unpatched(out, part.patch, x.of(part.name).shape)
-        return PadSample(outputs[IMAGE], outputs[ACTION], outputs.get(DEPTH))
+        return PadSample(outputs[IMAGE], outputs.get(ACTION), outputs.get(DEPTH))
 
     denoise = nn.Module.__call__
 
@@ -209,7 +210,7 @@ class Pad(nn.Module):
         def denoiser(x: Tensor, step: int) -> tuple[Tensor, Tensor]:
             sample = noise.unpacked(x)
 
-            def network(action: Tensor, step: int) -> tuple[Tensor, tuple[PadSample, PadSample]]:
+            def network(action: Tensor | None, step: int) -> tuple[Tensor | None, tuple[PadSample, PadSample]]:
                 halves = self(cache, sample._replace(action=action), step).halves()
                 return halves[0].action, halves
 
@@ -224,7 +225,7 @@ class Pad(nn.Module):
         """Returns the loss of every modality at (B,) steps of the full chain: its parts are to be added."""
         schedule = self.schedule
         chain = Chain.respaced(schedule, range(schedule.steps))
-        noisy = PadSample(*(diffused(a, n, t, schedule) for a, n in zip(clean, noise, strict=True) if a is not None))
+        noisy = clean.like(diffused(a, n, t, schedule) for a, n in zip(clean, noise, strict=True) if a is not None)
         predicted, values = self(cache, noisy, t).halves()
         losses = []
         for a, x, n, p, v in zip(clean, noisy, noise, predicted, values, strict=True):

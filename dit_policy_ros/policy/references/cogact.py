@@ -55,10 +55,14 @@ def _guided(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -
     cache = network.encode(inputs["cognition_token"])
     x, t = inputs["noisy_actions"], inputs["timesteps"]
     nothing = network.encode(inputs["cognition_token"], torch.ones(len(x), dtype=torch.bool))
+    given, null = network.denoise(cache, x, t), network.denoise(nothing, x, t)
+    scale = case["settings"]["cfg_scale"]
+    # Officially the sampler leaves guidance out at scales up to 1, not the function that this case runs.
+    guided = network.denoise(cache, x, t, scale) if scale > 1 else null + scale * (given - null)
     return {
-        "predicted_noise": network.denoise(cache, x, t, case["settings"]["cfg_scale"]),
-        "predicted_noise_conditional": network.denoise(cache, x, t),
-        "predicted_noise_unconditional": network.denoise(nothing, x, t),
+        "predicted_noise": guided,
+        "predicted_noise_conditional": given,
+        "predicted_noise_unconditional": null,
     }
 
 

@@ -73,7 +73,7 @@ def load_reference_network(
     """Loads the network of a reference directory.
 
     Raises:
-        CheckpointError: the family is unknown, or see ``load_network``.
+        CheckpointError: the family is unknown, or ``config`` lacks a size; or see ``load_network``.
     """
     family = reference.data.get("family")
     if family not in RUNNERS:
@@ -81,7 +81,10 @@ def load_reference_network(
     runner = RUNNERS[family]
     # A variant of a family has no entry of its own there, and the family's runner is called as the family.
     name = family if family in FAMILIES else runner.__name__.rpartition(".")[2]
-    settings = runner.settings(reference.data)
+    try:
+        settings = runner.settings(reference.data)
+    except (KeyError, AttributeError, TypeError, ValueError) as problem:
+        raise CheckpointError(f"{reference.directory}/reference.json: its 'config' lacks {problem}.") from problem
     return load_network(reference.directory / weights, name, torch.float32, settings, ignore_unexpected)
 
 

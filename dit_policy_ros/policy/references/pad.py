@@ -70,7 +70,8 @@ def _loss(network: Pad, case: Case, inputs: Arrays, reference: Reference) -> Out
     losses = network.loss(_cache(network, inputs), *arrays)
     outputs: Outputs = {}
     names = (("", "loss"), ("action_", "loss_a"), ("depth_", "loss_depth"))
-    for (prefix, name), loss in zip(names, losses, strict=False):
+    present = [pair for pair, clean in zip(names, arrays[0], strict=True) if clean is not None]
+    for (prefix, name), loss in zip(present, losses, strict=True):
         outputs |= {f"{prefix}mse": loss.error, f"{prefix}vb": loss.bound, name: loss.error + loss.bound}
     share = reference.data["config"].get("action_loss_lambda", 1.0)
     means = {name: outputs[name].mean() for _, name in names if name in outputs}

@@ -130,7 +130,8 @@ def sample_identity(case: Case) -> Outputs:
     if leftover is not None:
         horizon, length = _horizon(case), leftover.shape[1]
         beta = case.parameters["max_guidance_weight"]
-        previous = torch.nn.functional.pad(leftover, (0, 0, 0, horizon - length))
+        channels = case.inputs["noise"].shape[2] - leftover.shape[2]
+        previous = torch.nn.functional.pad(leftover, (0, channels, 0, horizon - length))
         mask = _mask(case, min(case.parameters["execution_horizon"], length))
         velocity = real_time(velocity, previous, mask, beta, "identity")
     recording, actions = _sample(case, velocity)

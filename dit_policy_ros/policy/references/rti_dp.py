@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -37,21 +39,28 @@ def query_sequence(case: Case) -> Outputs:
         )
         start = advanced(guesses[-1]) if q else inputs["init_noise"]
         steps = p["steps"] if q else tuple(reversed(range(schedule.steps)))
-        noise = inputs["step_noise"][q - 1] if q else inputs["init_step_noise"]
+        noise = _draws(inputs, "step_noise", q - 1) if q else inputs["init_step_noise"]
         chunk = ddpm(denoiser, start, steps, schedule, clip=clip, stride=1, step_noise=noise)
         guesses.append(next_guess(chunk, channels, gripper, p["factor"]))
         predictions.append(snapped(chunk, channels))
         recordings.append(recording)
     prediction, row = torch.stack(predictions), case.config["obs_steps"] - 1
-    return {
+    outputs = {
         "init_x": torch.stack(recordings[0].inputs),
         "init_output": torch.stack(recordings[0].outputs),
-        "rti_x": torch.stack([torch.stack(recording.inputs) for recording in recordings[1:]]),
-        "rti_output": torch.stack([torch.stack(recording.outputs) for recording in recordings[1:]]),
         "guess": torch.stack(guesses),
         "action_pred": prediction,
         "action": prediction[:, :, row : row + case.config.get("n_action_steps", 1)],
     }
+    if recordings[1:]:
+        outputs["rti_x"] = torch.stack([torch.stack(recording.inputs) for recording in recordings[1:]])
+        outputs["rti_output"] = torch.stack([torch.stack(recording.outputs) for recording in recordings[1:]])
+    return outputs
+
+
+def _draws(inputs: Mapping[str, Tensor], name: str, query: int) -> Tensor | tuple[()]:
+    """Noise of a query; none is drawn where every step is the last one."""
+    return inputs[name][query] if name in inputs else ()
 
 
 OPERATIONS = {"rti_query_sequence": query_sequence}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from torch import nn
 
-from dit_policy_ros.errors import CheckpointError, DitPolicyError, one_of
+from dit_policy_ros.errors import DitPolicyError, one_of
 from dit_policy_ros.policy.references.case import Case
 from dit_policy_ros.policy.references.directory import Reference, load_reference
+from dit_policy_ros.policy.references.entries import check
 from dit_policy_ros.policy.references.methods import METHODS, run
 from dit_policy_ros.policy.references.networks import RUNNERS, compare, knows, load_reference_network
 
@@ -38,8 +39,8 @@ def verify(directory: str | Path) -> Iterator[Verdict]:
         CheckpointError: a file is missing, damaged or malformed, or the weights do not make a network.
     """
     reference = load_reference(directory)
-    _check(reference)
     family = reference.data.get("family")
+    check(reference, needs_config=isinstance(family, str) and family in RUNNERS)
     if family in METHODS:
         return (_of_method(reference, family, name) for name in reference.cases)
     if family in RUNNERS:
@@ -47,20 +48,6 @@ def verify(directory: str | Path) -> Iterator[Verdict]:
         return (_of_network(reference, network, name) for name in reference.cases)
     reason = one_of("Family", family, [*RUNNERS, *METHODS])
     return (_unknown(reference, name, reason) for name in reference.cases)
-
-
-def _check(reference: Reference) -> None:
-    where, cases = reference.directory / "reference.json", reference.data.get("cases")
-    if not isinstance(cases, list) or not cases:
-        raise CheckpointError(f"{where} lists no cases, so it proves nothing.")
-    for number, case in enumerate(cases):
-        absent = [key for key in ("name", "inputs", "outputs", "tolerance") if key not in case]
-        if absent or not case["outputs"]:
-            raise CheckpointError(f"{where}: case {number} lacks {', '.join(absent) or 'outputs'}.")
-    names = [case["name"] for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise CheckpointError(f"{where}: the cases {', '.join(twice)} appear twice; rename one.")
 
 
 def _of_method(reference: Reference, family: str, name: str) -> Verdict:

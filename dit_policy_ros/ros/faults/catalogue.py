@@ -19,19 +19,19 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Bool, Float64
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
-from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.stamps import ns_to_time, time_to_ns
-from dit_policy_ros.ros.faults.stand import INTRUDER, PLAN, Stand
+from dit_policy_ros.ros.faults.stand import KEPT_NS, PLAN, Stand
 from dit_policy_ros.ros.faults.tampering import CHUNK_KINDS, KINDS, VALUE_KINDS, Tamperer
-from dit_policy_ros.types import nanoseconds
+from dit_policy_ros.types import NS_PER_S, nanoseconds
 
 CHUNK_S = 0.9
 """A chunk of the scripted policy, from its observation to its end, and a period of the simulator."""
 JOINTS_S = 0.22
 """The age limit of joint states, and a period of the simulator."""
 CONTEXT_S = 2.1
+SETTLE_S = KEPT_NS / NS_PER_S
 COMMANDER_S = 1.5
 """The period in which other commanders are looked for, and discovery."""
 
@@ -46,10 +46,14 @@ class Fault:
     stops_within_s: float | None = None
     """From then on nothing but slowing down is allowed: what is configured as a timeout; None: it need not stop."""
     lasts_s: float = 1.5
+    since: Callable[[Any], int | None] = lambda made: None
+    """Gets what ``begin`` returned; when inputs stopped to be fresh, by the system clock; None: at once."""
     records: bool = False
     """Needs a recorder."""
     misleads: str = ""
     """Topic of a controller that gets commands nobody gave: where it goes is not known from what was published."""
+    settles_s: float = 0.0
+    """How long the arms move before the next fault: what was sent before the executor began anew is forgotten then."""
 
 
 def _kill(stand: Stand, node: str) -> None:
@@ -66,8 +70,10 @@ def _thaw(stand: Stand, pid: int) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def _tamper(stand: Stand, topic: str, message_type: type, kind: str) -> None:
-    stand.relay.tamper(topic, Tamperer(message_type, kind, random.Random(stand.rng.random())))
+def _tamper(stand: Stand, topic: str, message_type: type, kind: str) -> Tamperer:
+    tamperer = Tamperer(message_type, kind, random.Random(stand.rng.random()))
+    stand.relay.tamper(topic, tamperer)
+    return tamperer
 
 
 def _restore(stand: Stand, made: Any, topic: str) -> None:
@@ -112,22 +118,15 @@ def _press_service(stand: Stand) -> None:
     stand.call("e_stop")
 
 
-def _intrude(stand: Stand) -> Any:
+def _intrude(stand: Stand) -> None:
     """Somebody else sends the left arm where it is."""
     controller = stand.robot.controllers[0]
-    publisher = stand.node.create_publisher(JointTrajectory, controller.topic, qos.COMMAND)
-    message = JointTrajectory(joint_names=list(controller.joints))
-    message.header.frame_id = INTRUDER
-    point = JointTrajectoryPoint(positions=[stand.measured[joint] for joint in controller.joints])
-    point.velocities = [0.0] * len(controller.joints)
-    point.time_from_start.nanosec = 500_000_000
-    message.points = [point]
-    publisher.publish(message)
-    return publisher
+    positions = [stand.measured[joint] for joint in controller.joints]
+    stand.order_intruder({"topic": controller.topic, "joints": controller.joints, "positions": positions})
 
 
-def _leave(stand: Stand, publisher: Any) -> None:
-    stand.node.destroy_publisher(publisher)
+def _leave(stand: Stand, made: Any) -> None:
+    stand.order_intruder({})
     stand.wait(lambda: not stand.call("start"), 10.0)
 
 
@@ -169,8 +168,9 @@ def _processes() -> dict[str, Fault]:
 def _streams() -> dict[str, Fault]:
     """Whatever happens to the messages of a stream. Only what makes it useless must stop the arms."""
     left = "/left_arm_controller/joint_trajectory"
+    # Type, timeout, longest time between two messages, and how long the fault lasts.
     streams = {
-        "/chunk": (JointTrajectory, CHUNK_S, 0.25, 1.5),
+        "/chunk": (JointTrajectory, CHUNK_S, 0.6, 1.5),
         "/joint_states": (JointState, JOINTS_S, 0.02, 1.5),
         "/context": (CompressedImage, CONTEXT_S, 0.4, 3.5),
         left: (JointTrajectory, None, 0.0, 1.0),
@@ -182,14 +182,17 @@ def _streams() -> dict[str, Fault]:
         for kind in KINDS:
             if (kind in VALUE_KINDS and message_type is CompressedImage) or (kind in CHUNK_KINDS and topic != "/chunk"):
                 continue
-            # What is frozen is the first message after the fault began.
-            late_s = None if stops_s is None else stops_s + (period_s if kind == "frozen" else 0.0)
+            # What is frozen is the first message after the fault began: up to that one, all are fresh.
+            freezes = kind == "frozen"
+            misleads = topic == left and kind in ("corrupted", "huge")
             faults[f"{topic} {kind}"] = Fault(
                 partial(_tamper, topic=topic, message_type=message_type, kind=kind),
                 partial(_restore, topic=topic),
-                None if kind in harmless or (topic, kind) == ("/chunk", "huge") else late_s,
-                lasts_s,
-                misleads=topic if (topic, kind) == (left, "corrupted") else "",
+                None if kind in harmless or (topic, kind) == ("/chunk", "huge") else stops_s,
+                lasts_s + (period_s if freezes else 0.0),
+                (lambda tamperer: tamperer.first_ns) if freezes else (lambda tamperer: None),
+                misleads=topic if misleads else "",
+                settles_s=SETTLE_S if misleads else 0.0,
             )
     return faults
 
@@ -197,8 +200,8 @@ def _streams() -> dict[str, Fault]:
 FAULTS: Mapping[str, Fault] = {
     **_processes(),
     **_streams(),
-    "clock ahead by 1 s": Fault(partial(_shift_clock, by_s=1.0), partial(_restore, topic="/clock")),
-    "clock back by 1 s": Fault(partial(_shift_clock, by_s=-1.0), partial(_restore, topic="/clock")),
+    "clock ahead by 1 s": Fault(partial(_shift_clock, by_s=1.0), partial(_restore, topic="/clock"), settles_s=SETTLE_S),
+    "clock back by 1 s": Fault(partial(_shift_clock, by_s=-1.0), partial(_restore, topic="/clock"), settles_s=SETTLE_S),
     "e-stop topic": Fault(_press, _release, 0.0),
     "e-stop service": Fault(_press_service, _release, 0.0),
     "enable withdrawn": Fault(_withdraw, _enable, 0.0),

@@ -46,9 +46,11 @@ class Heard:
 
     @property
     def taken_ns(self) -> int:
-        """When a controller takes it, on its clock."""
+        """When a controller takes it, on its clock; one that had ended when it was published, then, to reject it."""
         late_ns = self.clock_ns - self.stamp_ns
-        return self.clock_ns if late_ns > LATE_NS else min(self.clock_ns, self.stamp_ns + CONTROLLER_NS)
+        if late_ns > LATE_NS or (len(self.offsets_ns) and late_ns > self.offsets_ns[-1]):
+            return self.clock_ns
+        return min(self.clock_ns, self.stamp_ns + CONTROLLER_NS)
 
     @property
     def speeds(self) -> np.ndarray:
@@ -103,7 +105,7 @@ def judge(
             if forbidden and forbidden[0] <= message.clock_ns < forbidden[1] and not message.only_slows:
                 late_ms = (message.clock_ns - forbidden[0]) / 1e6
                 violations.append(f"{controller.name} was told to speed up {late_ms:.0f} ms after it had to slow down")
-        followed, share = ([], 0.0) if controller.topic == misled else _followed(robot, controller, mine)
+        followed, share = ([], 0.0) if controller.topic == misled else _followed(robot, controller, mine, forbidden)
         violations += followed
         fastest = max(fastest, share)
     violations += _of_pairs(robot, heard)
@@ -142,8 +144,13 @@ def _of_message(robot: RobotSpec, controller: Controller, message: Heard) -> lis
     return found
 
 
-def _followed(robot: RobotSpec, controller: Controller, messages: Sequence[Heard]) -> tuple[list[str], float]:
-    """Lets a model of the real controller take the messages, and watches its reference."""
+def _followed(
+    robot: RobotSpec, controller: Controller, messages: Sequence[Heard], forbidden: tuple[int, int] | None
+) -> tuple[list[str], float]:
+    """Lets a model of the real controller take the messages, and watches its reference.
+
+    A stop that the controller rejects is none: then the reference goes on, and may not speed up either.
+    """
     found: list[str] = []
     lower, upper, most = _limits(robot, controller)
     whole = [message for message in messages if message.positions.size]
@@ -152,7 +159,7 @@ def _followed(robot: RobotSpec, controller: Controller, messages: Sequence[Heard
     # What the controller followed before the first message is not known: it is taken to have led there.
     start = whole[0].positions[0]
     model = TrajectoryController(controller.joints, TrajectoryControllerConfig(), start)
-    before, fastest = start, 0.0
+    before, fastest, slowest = start, 0.0, np.inf
     for k, message in enumerate(messages):
         rejected = model.accept(
             message.stamp_ns,
@@ -169,7 +176,12 @@ def _followed(robot: RobotSpec, controller: Controller, messages: Sequence[Heard
         begin_ns = message.taken_ns
         until_ns = messages[k + 1].taken_ns if k + 1 < len(messages) else begin_ns + NS_PER_S
         for now_ns in range(begin_ns, max(until_ns, begin_ns + 1), SAMPLE_NS):
-            position, _ = model.sample(now_ns)
+            position, velocity = model.sample(now_ns)
+            if forbidden and forbidden[0] <= now_ns < forbidden[1]:
+                speed = float(np.abs(velocity).sum())
+                slowest = min(slowest, speed)
+                if speed > slowest + JERK_GAIN:
+                    found.append(f"{controller.name}'s reference sped up after it had to slow down")
             share = float((np.abs(position - before) / most).max()) * NS_PER_S / SAMPLE_NS
             if now_ns > begin_ns:
                 fastest = max(fastest, share)

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -29,10 +29,27 @@ class Relay:
         self._lock = threading.Lock()
         node.create_timer(0.01, self._send_late)
 
-    def carry(self, message_type: type, topic: str, heard: QoSProfile, said: QoSProfile) -> None:
-        """Begins to relay a topic."""
+    def carry(
+        self,
+        message_type: type,
+        topic: str,
+        heard: QoSProfile,
+        said: QoSProfile,
+        listen: Callable[[bytes, Any], None] = lambda cdr, info: None,
+    ) -> None:
+        """Begins to relay a topic.
+
+        Args:
+            listen: gets every message before it is handed on, with what the middleware says of it. Another
+                subscription might hear others: one of two misses the last words of a process that is killed.
+        """
         self._publishers[topic] = self._node.create_publisher(message_type, PREFIX + topic, said)
-        self._node.create_subscription(message_type, topic, partial(self._take, topic), heard, raw=True)
+
+        def take(cdr: bytes, info: Any) -> None:
+            listen(cdr, info)
+            self._take(topic, cdr)
+
+        self._node.create_subscription(message_type, topic, take, heard, raw=True)
 
     def tamper(self, topic: str, how: Callable[[bytes], list[tuple[float, bytes]]] | None) -> None:
         """Meddles with a topic; None stops it."""

@@ -45,9 +45,9 @@ class ScriptedPolicy:
         return ActionChunk(names, observation.stamp_ns, self.step_ns, actions, *provenance)
 
 
-def load(path: str, threads: int) -> ScriptedPolicy:
+def load(path: str, threads: int, device: str) -> ScriptedPolicy:
     """Returns the policy; what nodes load policies with."""
-    del path, threads  # There is nothing to load.
+    del path, threads, device  # There is nothing to load.
     return ScriptedPolicy()
 
 

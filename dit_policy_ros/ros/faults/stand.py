@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Bool, Float64, String
@@ -27,6 +31,7 @@ from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.conversions.stamps import time_to_ns
 from dit_policy_ros.ros.conversions.trajectories import trajectory_fields
+from dit_policy_ros.ros.faults import intruder
 from dit_policy_ros.ros.faults.clock_line import ClockLine
 from dit_policy_ros.ros.faults.judge import Heard
 from dit_policy_ros.ros.faults.relay import PREFIX, Relay
@@ -38,8 +43,6 @@ PLAN = "/executor_node/plan"
 SERVICES = ("e_stop", "reset", "start")
 RATE_HZ = 100.0
 MOTION_TIMEOUT_S = 60.0
-INTRUDER = "intruder"
-"""Frame id of commands that the stand itself sends; the judge does not see them."""
 KEPT_NS = 1_500_000_000
 """Commands this old are still part of what the controllers follow."""
 
@@ -95,10 +98,8 @@ class Stand:
         self.relay.carry(CompressedImage, "/context", qos.COMMAND, qos.COMMAND)
         self.relay.carry(JointTrajectory, PLAN, qos.COMMAND, qos.COMMAND)
         for controller in self.robot.controllers:
-            self.relay.carry(JointTrajectory, controller.topic, qos.COMMANDS_IN, qos.COMMAND)
-            self.node.create_subscription(
-                JointTrajectory, controller.topic, partial(self._hear, controller.name), qos.COMMANDS_IN
-            )
+            hear = partial(self._hear, controller.name)
+            self.relay.carry(JointTrajectory, controller.topic, qos.COMMANDS_IN, qos.COMMAND, hear)
         # Every reading: a judge that is late itself must know what time it was.
         self.node.create_subscription(Clock, "/clock", self._store_clock, qos.RECORD)
         self.node.create_subscription(JointState, self.robot.joint_states_topic, self._store_joints, qos.SENSOR)
@@ -110,6 +111,13 @@ class Stand:
         self._clients = {name: self.node.create_client(Trigger, f"/executor_node/{name}") for name in SERVICES}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._intruder = subprocess.Popen(
+            [sys.executable, "-m", intruder.__name__],
+            env={**os.environ, "ROS_DOMAIN_ID": str(self._domain_id)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._stop = threading.Event()
         self._spinner = threading.Thread(target=self._spin, name="fault stand", daemon=True)
         self._spinner.start()
@@ -120,6 +128,7 @@ class Stand:
     ) -> None:
         # The nodes first: their last words go through the relay.
         self.launcher.__exit__(kind, value, trace)
+        self._intruder.communicate()
         self._stop.set()
         self._spinner.join()
         self._executor.shutdown()
@@ -186,6 +195,12 @@ class Stand:
         answer = future.result()
         return "" if answer.success else answer.message
 
+    def order_intruder(self, order: dict[str, Any]) -> None:
+        """Has another process command a controller, or end it with an empty order; returns once it is done."""
+        self._intruder.stdin.write(json.dumps(order) + "\n")
+        self._intruder.stdin.flush()
+        self._intruder.stdout.readline()
+
     def _specs(self, record: bool) -> list[NodeSpec]:
         """The demo's nodes with a scripted policy, every input behind the relay."""
         robot = {"robot": "aloha"}
@@ -217,8 +232,9 @@ class Stand:
         while not self._stop.is_set():
             self._executor.spin_once(timeout_sec=0.05)
 
-    def _hear(self, controller: str, message: JointTrajectory, info: Any) -> None:
-        if message.header.frame_id == INTRUDER:
+    def _hear(self, controller: str, cdr: bytes, info: Any) -> None:
+        message = deserialize_message(bytes(cdr), JointTrajectory)
+        if message.header.frame_id == intruder.FRAME:
             return
         fields = trajectory_fields(message)
         # The publisher's middleware noted when; how late this process hears it says nothing of the executor.

@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from dit_policy_ros.ros.faults.catalogue import Fault
-from dit_policy_ros.ros.faults.judge import Heard, judge
+from dit_policy_ros.ros.faults.judge import Heard
 from dit_policy_ros.ros.faults.processor import longest_s, waits_s
+from dit_policy_ros.ros.faults.recording import Recording, write_recording
 from dit_policy_ros.ros.faults.stand import RATE_HZ, Stand, check_motion
 from dit_policy_ros.types import nanoseconds
 
@@ -28,12 +30,14 @@ class Instant:
     fault: str
     violations: tuple[str, ...]
     slowing_s: float | None
-    """From the fault until the arms only slowed down; None where they need not."""
+    """From when the fault took effect until the arms only slowed down; None where they need not."""
     recovered_s: float | None
     """From the end of the cause until the arms moved again; None where they did not."""
     messages: int
     starved_s: float | None = None
     """Longest time that a thread of the executor or of the stand was ready to run and got no processor meanwhile."""
+    delay_s: float = 0.0
+    """From the injection until the fault took effect: a stream freezes at its last fresh message."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,12 @@ class Row:
     """Of all injections; see ``Instant``."""
 
 
-def run_instant(stand: Stand, name: str, fault: Fault) -> Instant:
-    """Injects one fault while the arms move, and judges everything that was commanded until they move again."""
+def run_instant(stand: Stand, name: str, fault: Fault, into: Path | None = None) -> Instant:
+    """Injects one fault while the arms move, and judges everything that was commanded until they move again.
+
+    Args:
+        into: file that what was judged is written to.
+    """
     check_motion(stand)
     time.sleep(stand.rng.uniform(0.0, 0.7) * stand.slowness)
     stand.forget()
@@ -73,13 +81,19 @@ def run_instant(stand: Stand, name: str, fault: Fault) -> Instant:
     recovered = stand.wait_for_motion(ended_ns)
     recovered_s = (time.monotonic_ns() - ended_ns) * 1e-9 if recovered else None
     heard = stand.heard()
-    clock_ns, end_clock_ns = stand.clock_at(began_ns), stand.clock_at(over_ns)
+    delay_ns = (fault.since(made) or began_ns) - began_ns
+    clock_ns, end_clock_ns = stand.clock_at(began_ns + delay_ns), stand.clock_at(over_ns)
+    delay_s = (clock_ns - stand.clock_at(began_ns)) * 1e-9
     forbidden = None
     if fault.stops_within_s is not None:
         forbidden = (clock_ns + nanoseconds(allowed_s(fault) + TRANSPORT_S), end_clock_ns)
-    verdict = judge(stand.robot, heard, forbidden, fault.misleads)
-    slowing_s = None if fault.stops_within_s is None else _slowing_s(heard, begin_ns, clock_ns, end_clock_ns)
-    return Instant(name, verdict.violations, slowing_s, recovered_s, verdict.messages, starved_s)
+    recording = Recording(tuple(heard), forbidden, fault.misleads)
+    if into is not None:
+        write_recording(into, recording)
+    verdict = recording.judged(stand.robot)
+    time.sleep(fault.settles_s * stand.slowness)
+    slowing_s = None if fault.stops_within_s is None else _slowing_s(heard, begin_ns + delay_ns, clock_ns, end_clock_ns)
+    return Instant(name, verdict.violations, slowing_s, recovered_s, verdict.messages, starved_s, delay_s)
 
 
 def allowed_s(fault: Fault) -> float:
@@ -97,7 +111,8 @@ def run_suite(
     """Injects the faults of a plan. What is random in one depends on the seed, its fault and its number alone."""
     for name, number in plan:
         stand.rng.seed(f"{seed} {name} {number}")
-        tell(run_instant(stand, name, faults[name]))
+        into = stand.directory / "heard" / f"{name.strip('/').replace('/', '_').replace(' ', '_')}_{number:03}.npz"
+        tell(run_instant(stand, name, faults[name], into))
 
 
 def outstanding(done: Sequence[Instant], names: Iterable[str], instants: int) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import math
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,9 +25,12 @@ class Tamperer:
     kind: str
     rng: random.Random
     kept: list[bytes] = field(default_factory=list)
+    first_ns: int | None = None
+    """When the first message was meddled with, by the system clock; None before."""
 
     def __call__(self, cdr: bytes) -> list[tuple[float, bytes]]:
         """Returns (delay in [s], message) of everything that arrives instead of ``cdr``."""
+        self.first_ns = self.first_ns or time.time_ns()
         return KINDS[self.kind](self, cdr)
 
 

@@ -201,6 +201,24 @@ def test_cross_attention_in_every_block(tmp_path):
     assert all(pair is not None for pair in loaded.encode(features).keys_values)
 
 
+def test_the_kind_of_the_odd_blocks_is_read_off_their_keys(tmp_path):
+    net = random_network("gr00t_n16", changed(N16, interleave=False, alternate=False))
+    settings = {**SETTINGS, "use_alternate_vl_dit": False}
+    assert not load_network(save_checkpoint(net, tmp_path, settings)).config.interleave
+
+
+@families
+@pytest.mark.parametrize("part", ["diffusion_model_cfg", "vl_self_attention_cfg"])
+def test_positions_inside_the_blocks_are_refused(tmp_path, family, part):
+    settings = {**SETTINGS, part: {**SETTINGS[part], "positional_embeddings": "sinusoidal"}}
+    path = save_checkpoint(random_network(family, CONFIGS[family]), tmp_path, settings)
+    if family == "gr00t_n16" and part == "vl_self_attention_cfg":
+        assert load_network(path).config == N16
+        return
+    with pytest.raises(CheckpointError, match=f"'sinusoidal' in '{part}' is not known"):
+        load_network(path)
+
+
 def test_the_state_token_s_shape_is_the_checkpoint_s(tmp_path):
     config = changed(N16, mask_token=(1, 1, 24))
     path = save_checkpoint(random_network("gr00t_n16", config), tmp_path, SETTINGS)

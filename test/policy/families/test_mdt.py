@@ -228,6 +228,17 @@ def test_an_option_without_a_reference_is_refused(tmp_path):
         load_network(save_checkpoint(net, tmp_path, {"n_heads": 3, "rotary_xpos": True}))
 
 
+def test_a_stored_table_of_positions_is_left_alone_where_the_settings_say_so(tmp_path):
+    net = random_network("mdt", SMALL)
+    loaded = load_network(save_checkpoint(net, tmp_path, {"n_heads": 3, "use_abs_pos_emb": False}))
+    *observed, noise = example()
+    added = net(net.encode(*observed), noise, 0.7)
+    net.net.pos_emb = torch.nn.Parameter(torch.zeros_like(net.net.pos_emb))
+    expected = net(net.encode(*observed), noise, 0.7)
+    assert_close(loaded(loaded.encode(*observed), noise, 0.7), expected)
+    assert not torch.allclose(added, expected)
+
+
 def test_lost_positions_are_missed(tmp_path):
     net = copy.deepcopy(network("mdt"))
     del net.net.pos_emb

@@ -17,6 +17,7 @@ from family_checks import (
 )
 
 from dit_policy_ros.errors import PolicyError
+from dit_policy_ros.policy.corruption import diffused
 from dit_policy_ros.policy.families import load_network, pad
 from dit_policy_ros.policy.modalities import ACTION, DEPTH, IMAGE, PadSample, Part
 from dit_policy_ros.policy.schedules import linear
@@ -33,7 +34,9 @@ POSED = pad.PadConfig(
     steps=5,
 )
 FREE = replace(POSED, text_width=None, image_apart=False, parts=(POSED.parts[0], Part(ACTION, 5, 5, 1, 2)))
-OPTIONS = {"with pose and depth": POSED, "without": FREE}
+SILENT = replace(POSED, parts=(POSED.parts[0],))
+PAINTER = replace(POSED, parts=(POSED.parts[0], POSED.parts[2]))
+OPTIONS = {"with pose and depth": POSED, "without": FREE, "no actions": SILENT, "depth, no actions": PAINTER}
 options = pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS)
 
 
@@ -44,6 +47,10 @@ def example(config, batch=3, seed=1):
         return torch.randn(batch, *shape, generator=generator)
 
     known = normal(10), normal(4, 4, 6), normal(1, 3), normal(1, 8, 12)
+    if config is SILENT:
+        return known[:2], PadSample(normal(8, 4, 6))
+    if config is PAINTER:
+        return (*known[:2], None, known[3]), PadSample(normal(8, 4, 6), None, normal(2, 8, 12))
     if config is FREE:
         return (None, known[1]), PadSample(normal(8, 4, 6), normal(2, 5))
     return known, PadSample(normal(8, 4, 6), normal(1, 10), normal(2, 8, 12))
@@ -84,6 +91,9 @@ def test_images_look_at_actions_only_where_the_mask_is_off(config):
     net = random_network("pad", config)
     known, noise = example(config)
     cache = net.encode(*known)
+    if noise.action is None:
+        assert net(cache, noise, 40).action is None
+        return
     before, after = net(cache, noise, 40), net(cache, noise._replace(action=noise.action + 1), 40)
     assert torch.allclose(before.latent, after.latent, atol=1e-6) == config.image_apart
     other = net(cache, noise._replace(latent=noise.latent + 1), 40)
@@ -159,3 +169,18 @@ def test_the_first_step_counts_bits_of_a_bin():
     deviation = math.sqrt(chain.betas[0])
     mass = math.erf(1 / 255 / deviation / math.sqrt(2))
     assert bits.item() == pytest.approx(-math.log2(mass), abs=2e-3)
+
+
+@options
+def test_every_modality_has_a_loss_of_its_own(config):
+    net = random_network("pad", config)
+    known, clean = example(config)
+    noise, t = example(config, seed=2)[1], torch.tensor([3, 40, 900])
+    losses = net.loss(net.encode(*known), clean, noise, t)
+    pairs = [(a, n) for a, n in zip(clean, noise, strict=True) if a is not None]
+    noisy = clean.like(diffused(a, n, t, net.schedule) for a, n in pairs)
+    predicted, _ = net(net.encode(*known), noisy, t).halves()
+    expected = [(p - n).square().flatten(1).mean(1) for p, n in zip(predicted, noise, strict=True) if p is not None]
+    assert len(losses) == len(config.parts)
+    for loss, error in zip(losses, expected, strict=True):
+        assert_close(loss.error, error)
