@@ -12,6 +12,8 @@ Progress is saved every 250 steps; the same command takes it up again after an i
 Examples:
   python -m dit_policy_ros train --data data/language data/insertion --stills 8000 --out models/mine --steps 9000
   python -m dit_policy_ros train --data more --start-from models/mine --out models/better --steps 2000
+  python -m dit_policy_ros train --data data/language --stills 12000 aloha_language=48000 \\
+      --start-from models/mine --only-find --out models/sharper --steps 8000
   python -m dit_policy_ros train --data bags --recipe my_recipe.yaml --robot my_robot.yaml --out models/mine
 """
 
@@ -28,12 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, help="where decoded frames are kept (default OUT/cache)")
     parser.add_argument(
         "--stills",
-        type=int,
-        default=0,
+        nargs="+",
+        default=["0"],
+        metavar="N",
         help="rendered scenes of each simulated world in the data, on which the slow system first learns to find what "
-        "is asked for (default %(default)s; needs the simulator)",
+        "is asked for, and WORLD=N where it is to be another number (default 0; needs the simulator)",
     )
     parser.add_argument("--start-from", type=Path, metavar="DIR", help="policy directory whose weights to begin with")
+    parser.add_argument(
+        "--only-find",
+        action="store_true",
+        help="teach nothing but the slow system, on stills, in all steps; needs --stills and --start-from",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
 
@@ -45,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from dit_policy_ros.train.recipe import run_recipe
 
     torch.set_num_threads(args.threads)
+    stills = _stills(args.stills)
     cache = args.cache or args.out / "cache"
     run_recipe(
         folders=tuple(args.data),
@@ -57,13 +66,34 @@ def run(args: argparse.Namespace) -> int:
         cache=cache,
         device=args.device,
         rephrase=_rephrase(),
-        make_scenes=_scene_maker(args.stills, cache, args.threads) if args.stills else None,
+        make_scenes=_scene_maker(stills, cache, args.threads) if any(stills.values()) else None,
         start_from=args.start_from,
+        only_find=args.only_find,
     )
     return 0
 
 
-def _scene_maker(stills: int, cache: Path, workers: int):
+def _stills(given: list[str]) -> dict[str, int]:
+    """Number of stills of each world.
+
+    Raises:
+        ConfigError: something else than numbers, or a world without stills.
+    """
+    from dit_policy_ros.errors import ConfigError, one_of
+    from dit_policy_ros.sim.stills import STILL_OBJECTS
+
+    counts = dict.fromkeys(STILL_OBJECTS, 0)
+    for entry in given:
+        world, _, number = entry.rpartition("=")
+        if world and world not in STILL_OBJECTS:
+            raise ConfigError(one_of("World of --stills", world, STILL_OBJECTS))
+        if not number.isdecimal():
+            raise ConfigError(f"--stills takes numbers and WORLD=NUMBER, not {entry!r}.")
+        counts.update({world: int(number)} if world else dict.fromkeys(counts, int(number)))
+    return counts
+
+
+def _scene_maker(stills: dict[str, int], cache: Path, workers: int):
     """Renders stills of every simulated world that the recordings are of."""
     from functools import partial
 
@@ -72,7 +102,8 @@ def _scene_maker(stills: int, cache: Path, workers: int):
 
     def make_scenes(dataset, config) -> list[Scenes]:
         worlds = sorted({episode.metadata.world for episode in dataset.episodes} & set(STILL_OBJECTS))
-        kinds = [render_stills(world, config.slow_camera, stills, cache, workers=workers) for world in worlds]
+        wanted = [world for world in worlds if stills[world]]
+        kinds = [render_stills(world, config.slow_camera, stills[world], cache, workers=workers) for world in wanted]
         return [
             Scenes(kind.images, tuple(partial(_sentence, task) for task in kind.tasks), kind.places) for kind in kinds
         ]
@@ -83,7 +114,7 @@ def _scene_maker(stills: int, cache: Path, workers: int):
 def _rephrase():
     """Draws another sentence for a simulated episode; recordings of real robots keep theirs."""
     from dit_policy_ros.sim.worlds import WORLDS
-    from dit_policy_ros.train.samples import Phrase
+    from dit_policy_ros.train.phrase import Phrase
 
     tasks: dict[tuple[str, int], tuple[str, ...]] = {}
 
@@ -102,6 +133,7 @@ def _rephrase():
 def _sentence(task: str, rng):
     """Draws a sentence that asks for a simulated task."""
     from dit_policy_ros.sim import phrases
-    from dit_policy_ros.train.samples import Phrase
+    from dit_policy_ros.train.phrase import Phrase
 
-    return Phrase(phrases.draw(task, "train", int(rng.integers(2**31))), phrases.TASKS.index(task))
+    text = phrases.draw(task, "train", int(rng.integers(2**31)))
+    return Phrase(text, phrases.TASKS.index(task), phrases.NAMING[task])

@@ -196,7 +196,15 @@ class DualSystem(nn.Module):
 
     def find(self, slow_image: Tensor, hashed: Tensor) -> Found:
         """The part of System 2 that looks and reads; arguments as for ``encode``."""
-        instruction = self.text(hashed)  # (B, condition)
+        return self.seek(slow_image, self.text(hashed))
+
+    def seek(self, slow_image: Tensor, instruction: Tensor) -> Found:
+        """The part of System 2 that looks.
+
+        Args:
+            slow_image: (B, 3, H, W), -1..1.
+            instruction: (B, condition), what to look for.
+        """
         points = self.slow_camera(slow_image, instruction)  # (B, K, 2)
         summary = self.slow_summary(torch.cat([points.flatten(1), instruction], dim=-1))  # (B, W)
         return Found(instruction, summary, self.slow_places(summary))

@@ -188,6 +188,17 @@ HELD_OUT: Mapping[str, tuple[str, ...]] = {
     },
 }
 
+NAMING: Mapping[str, tuple[str, ...]] = {
+    "transfer": (),
+    "insertion": (),
+    # All colours: with another one's name gone, "not the red one" would ask for anything.
+    **dict.fromkeys(
+        _COLOUR_WORDS,
+        tuple(sorted({part for words in _COLOUR_WORDS.values() for word in words for part in word.split("-")})),
+    ),
+}
+"""Words that a sentence of a task means nothing without."""
+
 PHRASE_SETS = ("plain", "train", "held_out")
 
 

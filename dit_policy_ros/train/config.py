@@ -57,7 +57,9 @@ class TrainConfig:
     phrase_groups: int = 8
     """Largest number of different things that are asked for."""
     phrase_loss: float = 0.1
-    """Weight of the auxiliary loss: from the words alone, which of these is asked for."""
+    """Weight of the loss of reading: how far a sentence is from what all that ask for the same are to be read as."""
+    meaning_noise: float = 0.13
+    """Largest spread of the noise on what System 2's eye is told to look for while it learns to see."""
     grasp_loss: float = 1.0
     """Weight of the auxiliary loss: from the slow features alone, the joints at the coming grasp."""
     locate_steps: int = 3000
@@ -70,8 +72,10 @@ class TrainConfig:
     """Scenes in every later step in which it does."""
     place_loss: float = 1.0
     """Weight of the loss: from the slow features alone, where what is asked for lies."""
-    unknown_words: float = 0.05
-    """Share of words replaced by ones that mean nothing."""
+    unknown_words: float = 0.3
+    """Largest share of a sentence's words that are replaced by ones that mean nothing."""
+    left_out_words: float = 0.2
+    """Largest share of a sentence's words that are left out."""
 
 
 def load_train_config(path: str | Path) -> TrainConfig:

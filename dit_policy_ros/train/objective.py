@@ -6,17 +6,25 @@ learns ``action - noise``. Committed actions stand clean in the input and count 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dit_policy_ros.policy.dual_system import DualSystem, FastFeatures, SlowFeatures
+from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.train.config import TrainConfig
 from dit_policy_ros.train.curriculum import Lesson
+from dit_policy_ros.train.phrase import NO_GROUP, Phrase
 from dit_policy_ros.train.samples import Batch
 from dit_policy_ros.train.scenes import SceneBatch
 
+_MEANING_SPREAD = 0.75
+"""Of each number of a meaning; two meanings are then about twelve apart, and the noise moves one by at most 1.5."""
+_READING_KNEE = 10.0
+"""Beyond this squared distance the loss of reading grows as a logarithm: a sentence that lost too many words to be read
+pulls no harder."""
 _PLACE_KNEE = 0.1
 """Beyond this error, relative to half the table, the place loss grows in a line: a hidden object pulls no harder."""
 
@@ -32,16 +40,29 @@ class Losses:
 
 
 class Objective(nn.Module):
-    """Network and auxiliary heads; the heads are used in training only."""
+    """Network, an auxiliary head, and what each thing to ask for is to be read as; the last two in training only."""
 
     def __init__(self, network: DualSystem, config: TrainConfig) -> None:
         super().__init__()
         self.network = network
-        self.phrase_head = nn.Linear(network.config.condition, config.phrase_groups)
+        meanings = _MEANING_SPREAD * torch.randn(config.phrase_groups, network.config.condition)
+        self.register_buffer("meanings", meanings)
         self.grasp_head = nn.Linear(network.config.width, network.config.joints)
         self._flow_samples = config.flow_samples
         self._blind_share = config.blind_share
         self._place_noise = config.place_noise
+        self._meaning_noise = config.meaning_noise
+
+    @torch.no_grad()
+    def mean_as_read(self, phrases: Sequence[Phrase]) -> None:
+        """Takes over how the network reads: each group is to be read as its sentences are on average by now."""
+        phrases = [phrase for phrase in phrases if phrase.group != NO_GROUP]
+        if not phrases:
+            return
+        groups = torch.tensor([phrase.group for phrase in phrases])
+        read = self.network.text(torch.stack([hash_words(phrase.text) for phrase in phrases]))
+        for group in groups.unique():
+            self.meanings[group] = read[groups == group].mean(0)
 
     def forward(self, lesson: Lesson, generator: torch.Generator) -> Losses:
         """Draws noises and flow times, and returns the losses."""
@@ -52,7 +73,7 @@ class Objective(nn.Module):
         if lesson.batch is not None and lesson.finds:
             phrase = self._phrase_loss(self.network.text(lesson.batch.phrases), lesson.batch.phrase_groups)
         if lesson.scenes is not None:
-            place, same = self._scene_losses(lesson.scenes)
+            place, same = self._scene_losses(lesson.scenes, generator)
             phrase = phrase + same
         return Losses(flow, grasp, phrase, place)
 
@@ -83,17 +104,23 @@ class Objective(nn.Module):
         seen[hidden, :views] = 0.0
         return FastFeatures(fast.tokens * seen[..., None].to(fast.tokens), fast.condition)
 
-    def _scene_losses(self, scenes: SceneBatch) -> tuple[Tensor, Tensor]:
-        found = self.network.find(scenes.images, scenes.hashed)
-        guess = found.places.float()
+    def _scene_losses(self, scenes: SceneBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The eye is told what is meant, not what was read: reading learns by itself, and neither spoils the other."""
+        read = self.network.text(scenes.hashed)
+        size = self._meaning_noise * torch.rand(len(read), 1, generator=generator)
+        noise = (size * torch.randn(read.shape, generator=generator)).to(read.device)
+        meant = self.meanings[scenes.groups.clamp(min=0)] + noise
+        told = torch.where((scenes.groups >= 0)[:, None], meant, read.float())
+        guess = self.network.seek(scenes.images, told).places.float()
         miss = nn.functional.smooth_l1_loss(guess, scenes.places, reduction="none", beta=_PLACE_KNEE) * scenes.known
-        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(found.instruction, scenes.groups)
+        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(read, scenes.groups)
 
     def _phrase_loss(self, instructions: Tensor, groups: Tensor) -> Tensor:
         known = groups >= 0
         if not bool(known.any()):
             return instructions.new_zeros(())
-        return nn.functional.cross_entropy(self.phrase_head(instructions[known]).float(), groups[known])
+        distance = (instructions[known].float() - self.meanings[groups[known]]).square().sum(-1)
+        return _READING_KNEE * (distance / _READING_KNEE).log1p().mean()
 
     def _repeat(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self._flow_samples, dim=0)

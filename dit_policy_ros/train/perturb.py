@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from dit_policy_ros.actions.minimum_jerk import minimum_jerk
-from dit_policy_ros.policy.text import BUCKETS
 
 
 def jitter(images: Tensor, size: float, rng: np.random.Generator) -> Tensor:
@@ -16,13 +15,6 @@ def jitter(images: Tensor, size: float, rng: np.random.Generator) -> Tensor:
     gain = torch.from_numpy(1.0 + rng.uniform(-size, size, shape)).float()
     shift = torch.from_numpy(rng.uniform(-size, size, shape)).float()
     return images * gain + shift
-
-
-def forget_words(hashed: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Replaces a share of the words, (B, words, pieces), by random pieces."""
-    forget = torch.from_numpy(rng.random(hashed.shape[:2]) < share)
-    strange = torch.from_numpy(rng.integers(1, BUCKETS, hashed.shape))
-    return torch.where(forget[..., None] & (hashed != 0), strange, hashed)
 
 
 def displaced(

@@ -20,11 +20,14 @@ from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Rang
 from dit_policy_ros.robot import RobotSpec, load_robot
 from dit_policy_ros.train.config import TrainConfig, load_train_config
 from dit_policy_ros.train.curriculum import Curriculum
+from dit_policy_ros.train.phrase import Phrase
 from dit_policy_ros.train.run_state import RunState
 from dit_policy_ros.train.samples import BatchSource, Rephrase
 from dit_policy_ros.train.scenes import Scenes, SceneSource
 from dit_policy_ros.train.trainer import Progress, averaged_network, start_run, train
 
+_SENTENCES = 100
+"""Of each thing to ask for: how a policy to begin with reads them tells what its eye and System 1 know it by."""
 _NARROWEST = 0.02
 """A channel that hardly moves is not stretched beyond this range, in its own unit."""
 
@@ -43,17 +46,19 @@ def run_recipe(
     on_progress: Callable[[Progress], None] | None = None,
     make_scenes: Callable[[Dataset, TrainConfig], Sequence[Scenes]] | None = None,
     start_from: Path | None = None,
+    only_find: bool = False,
 ) -> None:
     """Trains a policy and writes it to ``out``; goes on where an earlier call stopped.
 
     Args:
         start_from: a policy directory whose weights and ranges to begin with; its System 2 knows where things are, so
             the part of the run that teaches this alone is left out.
+        only_find: teach nothing but this, in all steps; what System 1 was taught stays as ``start_from`` has it.
         make_scenes: gives scenes like those of the recordings, for System 2 to learn to find things in; without any
             that part of the run is left out.
 
     Raises:
-        ConfigError: the recipe is malformed or does not fit the robot.
+        ConfigError: the recipe is malformed or does not fit the robot, or there is nothing to find with ``only_find``.
         BagError: a bag cannot be used.
         CheckpointError: ``out`` holds the state of another run, or ``start_from`` is no policy of this recipe.
     """
@@ -70,14 +75,11 @@ def run_recipe(
     told = {kind.places.shape[-1] for kind in scenes} - {config.network.places}
     if told:
         raise ConfigError(f"Scenes tell {min(told)} numbers, the recipe's network {config.network.places} places.")
-    if not scenes:
-        finds = config.find_while_acting or start_from is None
-        config = replace(config, scenes=0, find_while_acting=finds)
-    if not scenes or start_from is not None:
-        config = replace(config, locate_steps=0)
+    config = _parts(config, bool(scenes), start_from is not None, steps if only_find else None)
     state = start_run(config, seed)
     if start_from is not None:
         states, actions = _begin_with(state, start_from, config, robot)
+        state.objective.mean_as_read(_said(dataset, scenes, rephrase))
     if state.load(out / "training"):
         print(f"Going on at step {state.step}.")
     bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")
@@ -99,6 +101,24 @@ def run_recipe(
     notes = _notes(dataset, sum(len(kind.images) for kind in scenes), config, steps, seed, state.seconds)
     save_dual_policy(out, policy, averaged_network(state), notes)
     print(f"Wrote the policy to {out}. Try it: python -m dit_policy_ros evaluate --policy {out} --help")
+
+
+def _parts(config: TrainConfig, has_scenes: bool, begins_with: bool, only_find_steps: int | None) -> TrainConfig:
+    """Which parts a run has, as a recipe."""
+    if only_find_steps is not None:
+        if not (has_scenes and begins_with):
+            raise ConfigError("To teach only finding, give scenes and a policy to begin with (--stills, --start-from).")
+        return replace(config, locate_steps=only_find_steps)
+    if not has_scenes:
+        config = replace(config, scenes=0, find_while_acting=config.find_while_acting or not begins_with)
+    return replace(config, locate_steps=0) if begins_with or not has_scenes else config
+
+
+def _said(dataset: Dataset, scenes: Sequence[Scenes], rephrase: Rephrase | None) -> list[Phrase]:
+    """Sentences of the kinds that a run teaches."""
+    rng = np.random.default_rng(5)
+    said = [ask(rng) for kind in scenes for ask in kind.ask for _ in range(_SENTENCES)]
+    return said + ([rephrase(episode, 0, rng) for episode in dataset.episodes] if rephrase else [])
 
 
 def _begin_with(state: RunState, start_from: Path, config: TrainConfig, robot: RobotSpec) -> tuple[Range, Range]:

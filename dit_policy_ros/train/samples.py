@@ -16,23 +16,10 @@ from torch import Tensor
 from dit_policy_ros.data.dataset import Dataset
 from dit_policy_ros.data.episode_cache import EpisodeArrays
 from dit_policy_ros.policy.dual_policy import Range, image_tensor
-from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.train.config import TrainConfig
-from dit_policy_ros.train.perturb import displaced, forget_words, jitter
+from dit_policy_ros.train.perturb import displaced, jitter
+from dit_policy_ros.train.phrase import Phrase, obscured
 from dit_policy_ros.types import nanoseconds, seconds
-
-NO_GROUP = -100
-"""Of an instruction whose meaning is known from its episode alone; what cross-entropy ignores."""
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """One way to ask for something."""
-
-    text: str
-    group: int = NO_GROUP
-    """Number shared by all sentences that ask for the same."""
-
 
 Rephrase = Callable[[EpisodeArrays, int, np.random.Generator], Phrase]
 """Another sentence for one of an episode's instructions, counted from 0."""
@@ -109,14 +96,14 @@ class BatchSource:
         config = self._config
         picks = self._rng.choice(len(self._episodes), config.batch, p=self._shares)
         rows = [self._draw_one(int(pick)) for pick in picks]
-        slow, fast, hashed, state, age, actions, committed, foreseeable, grasp, known = zip(*rows, strict=True)
+        slow, fast, said, state, age, actions, committed, foreseeable, grasp, known = zip(*rows, strict=True)
         slow_image = jitter(image_tensor(np.stack(slow)), config.brightness, self._rng)
         fast_images = jitter(image_tensor(np.stack(fast)), config.brightness, self._rng)
         noise = self._rng.normal(0.0, config.state_noise, (config.batch, len(state[0])))
         return Batch(
             slow_image=slow_image,
             fast_images=fast_images,
-            hashed=forget_words(torch.stack(hashed), config.unknown_words, self._rng),
+            hashed=obscured(said, config, self._rng),
             state=_tensor(np.stack(state) + noise),
             age_s=_tensor(np.array(age)),
             actions=_tensor(np.stack(actions)),
@@ -130,8 +117,7 @@ class BatchSource:
     def _draw_phrases(self) -> dict[str, Tensor]:
         picks = self._rng.choice(len(self._episodes), self._config.phrases)
         drawn = [self._phrase(self._episodes[pick], 0) for pick in picks]
-        hashed = torch.stack([hash_words(phrase.text) for phrase in drawn])
-        hashed = forget_words(hashed, self._config.unknown_words, self._rng)
+        hashed = obscured(drawn, self._config, self._rng)
         return {"phrases": hashed, "phrase_groups": torch.tensor([phrase.group for phrase in drawn])}
 
     def _phrase(self, episode: EpisodeArrays, index: int) -> Phrase:
@@ -163,7 +149,7 @@ class BatchSource:
         return (
             slow,
             np.stack(fast),
-            hash_words(self._phrase(episode, episode.instruction_index_at(slow_ns)).text),
+            self._phrase(episode, episode.instruction_index_at(slow_ns)),
             state,
             age_s,
             actions,

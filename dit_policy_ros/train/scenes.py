@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from dit_policy_ros.policy.dual_policy import image_tensor
-from dit_policy_ros.policy.text import hash_words
 from dit_policy_ros.train.config import TrainConfig
-from dit_policy_ros.train.perturb import forget_words, jitter
-from dit_policy_ros.train.samples import Phrase
+from dit_policy_ros.train.perturb import jitter
+from dit_policy_ros.train.phrase import Phrase, obscured
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,28 @@ class SceneBatch:
 
 
 class SceneSource:
-    """Draws scenes: each kind as often, each image and each thing to ask for as often. Equal seeds draw equally."""
+    """Draws scenes: each thing to ask for as often, each of its images as often. Equal seeds draw equally."""
 
     def __init__(self, kinds: Sequence[Scenes], config: TrainConfig, seed: int) -> None:
-        self._kinds = tuple(kinds)
+        self._questions = [(kind, asked) for kind in kinds for asked in range(len(kind.ask))]
         self._config = config
         self._rng = np.random.default_rng([seed, 3])
 
     def draw(self, count: int) -> SceneBatch:
         """Returns the next ``count`` scenes."""
         rng = self._rng
-        images, hashed, groups, places = [], [], [], []
+        images, said, places = [], [], []
         for _ in range(count):
-            kind = self._kinds[rng.integers(len(self._kinds))]
-            index, asked = rng.integers(len(kind.images)), rng.integers(len(kind.ask))
-            phrase = kind.ask[asked](rng)
+            kind, asked = self._questions[rng.integers(len(self._questions))]
+            index = rng.integers(len(kind.images))
             images.append(kind.images[index])
-            hashed.append(hash_words(phrase.text))
-            groups.append(phrase.group)
+            said.append(kind.ask[asked](rng))
             places.append(kind.places[index, asked])
         answers = torch.from_numpy(np.stack(places)).float()
         return SceneBatch(
             images=jitter(image_tensor(np.stack(images)), self._config.brightness, rng),
-            hashed=forget_words(torch.stack(hashed), self._config.unknown_words, rng),
-            groups=torch.tensor(groups),
+            hashed=obscured(said, self._config, rng),
+            groups=torch.tensor([phrase.group for phrase in said]),
             places=answers.nan_to_num(),
             known=~answers.isnan(),
         )

@@ -6,6 +6,8 @@ import pytest
 from dit_policy_ros.data.bag_writer import EpisodeWriter
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.robot import load_robot
+from dit_policy_ros.train.phrase import Phrase
+from dit_policy_ros.train.scenes import Scenes
 from dit_policy_ros.types import Trajectory
 
 ROBOT = """
@@ -30,6 +32,8 @@ network: {joints: 2, horizon: 16, width: 32, blocks: 1, heads: 2, fast_cameras: 
 batch: 8
 learning_rate: 0.003
 warmup_steps: 5
+unknown_words: 0.0
+left_out_words: 0.0
 """
 
 
@@ -68,3 +72,21 @@ def _jpeg(image):
     from dit_policy_ros.data.images import encode_jpeg
 
     return encode_jpeg(image)
+
+
+@pytest.fixture(scope="session")
+def spots():
+    """A bright spot on grey and a dark one; either can be asked for."""
+    rng = np.random.default_rng(0)
+    images = np.full((400, 16, 16, 3), 128, np.uint8)
+    places = np.full((400, 2, 6), np.nan, np.float32)
+    for index in range(400):
+        cells = rng.choice(64, 2, replace=False)
+        for asked, value in enumerate((255, 0)):
+            y, x = divmod(int(cells[asked]), 8)
+            images[index, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2] = value
+            places[index, asked, :2] = (x - 3.5) / 4, (y - 3.5) / 4
+    ask = tuple(
+        lambda rng, word=word, group=group: Phrase(word, group) for group, word in enumerate(("white", "black"))
+    )
+    return Scenes(images, ask, places)
