@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import save_file
 
 from dit_policy_ros.errors import CheckpointError, one_of
-from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.policy.cameras import parse_view
 from dit_policy_ros.policy.continuity.methods import continued
 from dit_policy_ros.policy.device import CPU, find_device
 from dit_policy_ros.policy.dual_policy import DualPolicy, DualPolicyConfig, Range
@@ -126,21 +126,24 @@ def parse_dual_policy(data: Mapping[str, Any], where: str) -> DualPolicyConfig:
     names = [field.name for field in fields(DualPolicyConfig)]
     values = dict(fields_of(data, where, CheckpointError, names, ("notes",)))
     values.pop("notes", None)
-    sizes = [field.name for field in fields(DualSystemConfig)]
+    framed = ("frame_width", "frame_keypoints")
+    sizes = [field.name for field in fields(DualSystemConfig) if field.name not in framed]
     try:
         values["joint_names"] = tuple(values["joint_names"])
-        values["slow_camera"] = _camera(values["slow_camera"])
-        values["fast_cameras"] = tuple(_camera(camera) for camera in values["fast_cameras"])
+        values["slow_camera"] = parse_view(values["slow_camera"], f"{where}: slow_camera", CheckpointError)
+        fast = [parse_view(camera, f"{where}: fast_cameras", CheckpointError) for camera in values["fast_cameras"]]
+        values["fast_cameras"] = tuple(fast)
         values["states"] = Range(**{key: np.array(value, dtype=float) for key, value in values["states"].items()})
         values["actions"] = Range(**{key: np.array(value, dtype=float) for key, value in values["actions"].items()})
     except (TypeError, ValueError, AttributeError) as problem:
         raise CheckpointError(f"{where} is malformed: {problem}. Restore it from the checkpoint's origin.") from problem
-    values["network"] = DualSystemConfig(**fields_of(values["network"], f"{where}: network", CheckpointError, sizes))
+    values["network"] = DualSystemConfig(
+        **fields_of(values["network"], f"{where}: network", CheckpointError, sizes, framed)
+    )
+    widths = values["network"].frame_width, values["slow_camera"].frame_width
+    if widths[0] != widths[1]:
+        raise CheckpointError(f"{where}: the network takes {widths[0]} columns of frame, the camera gives {widths[1]}.")
     return DualPolicyConfig(**values)
-
-
-def _camera(data: Mapping[str, Any]) -> CameraView:
-    return CameraView(str(data["name"]), tuple(data["source"]), tuple(data["box"]), tuple(data["size"]))
 
 
 def _plain(value: Any) -> Any:

@@ -40,6 +40,9 @@ class DualSystemConfig:
     blocks: int = 5
     heads: int = 6
     slow_keypoints: int = 32
+    frame_width: int = 0
+    """Columns at the right of the slow image that show what does not move; 0 where it has no such part."""
+    frame_keypoints: int = 16
     places: int = 6
     """Numbers in which System 2 says where things are, about -1..1."""
     fast_keypoints: int = 16
@@ -160,7 +163,11 @@ class DualSystem(nn.Module):
         width, condition = config.width, config.condition
         self.text = TextEncoder(config.text_width, condition)
         self.slow_camera = KeypointEncoder(config.slow_keypoints, condition)
-        self.slow_summary = Mlp(2 * config.slow_keypoints + condition, 256, width, nn.SiLU())
+        keypoints = config.slow_keypoints
+        if config.frame_width:
+            self.slow_frame = KeypointEncoder(config.frame_keypoints, condition, width=32)
+            keypoints += config.frame_keypoints
+        self.slow_summary = Mlp(2 * keypoints + condition, 256, width, nn.SiLU())
         self.slow_places = nn.Linear(width, config.places)
         self.place_token = nn.Linear(2 * PLACE_OCTAVES + 1, width)
         self.place_names = nn.Parameter(torch.randn(config.places, width) * 0.02)
@@ -205,7 +212,11 @@ class DualSystem(nn.Module):
             slow_image: (B, 3, H, W), -1..1.
             instruction: (B, condition), what to look for.
         """
-        points = self.slow_camera(slow_image, instruction)  # (B, K, 2)
+        frame_width = self.config.frame_width
+        near, frame = slow_image.split([slow_image.shape[-1] - frame_width, frame_width], dim=-1)
+        points = self.slow_camera(near, instruction)  # (B, K, 2)
+        if frame_width:
+            points = torch.cat([points, self.slow_frame(frame, instruction)], dim=1)
         summary = self.slow_summary(torch.cat([points.flatten(1), instruction], dim=-1))  # (B, W)
         return Found(instruction, summary, self.slow_places(summary))
 

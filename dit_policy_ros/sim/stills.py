@@ -96,7 +96,7 @@ Shard = tuple[str, CameraView, int, int, Path]
 
 def _file(shard: Shard) -> Path:
     world, view, begin, count, cache = shard
-    kept = "-".join(f"{value:g}" for value in (*view.source, *view.box, *view.size))
+    kept = "-".join(f"{value:g}" for value in (*view.source, *view.box, *view.size, *(view.frame or ())))
     return cache / f"stills-{world}-{view.name}-{kept}-{begin}-{count}.npz"
 
 

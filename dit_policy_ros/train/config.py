@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from dit_policy_ros.errors import ConfigError
-from dit_policy_ros.policy.cameras import CameraView
+from dit_policy_ros.policy.cameras import CameraView, parse_view
 from dit_policy_ros.policy.dual_system import DualSystemConfig
 from dit_policy_ros.resources import find_config
 from dit_policy_ros.strict_yaml import fields_of, load_yaml_mapping
@@ -89,17 +88,12 @@ def load_train_config(path: str | Path) -> TrainConfig:
     required = ("slow_camera", "fast_cameras")
     data = dict(fields_of(load_yaml_mapping(found, ConfigError), str(found), ConfigError, required, names))
     try:
-        data["slow_camera"] = _camera(data["slow_camera"], f"{found}: slow_camera")
-        data["fast_cameras"] = tuple(_camera(entry, f"{found}: fast_cameras") for entry in data["fast_cameras"])
-        sizes = [entry.name for entry in fields(DualSystemConfig)]
+        data["slow_camera"] = parse_view(data["slow_camera"], f"{found}: slow_camera", ConfigError)
+        fast = [parse_view(entry, f"{found}: fast_cameras", ConfigError) for entry in data["fast_cameras"]]
+        data["fast_cameras"] = tuple(fast)
+        sizes = [entry.name for entry in fields(DualSystemConfig) if entry.name != "frame_width"]
         network = fields_of(data.get("network", {}), f"{found}: network", ConfigError, (), sizes)
-        data["network"] = DualSystemConfig(**network)
+        data["network"] = DualSystemConfig(**network, frame_width=data["slow_camera"].frame_width)
         return TrainConfig(**data)
     except (TypeError, ValueError) as problem:
         raise ConfigError(f"{found} is malformed: {problem}.") from problem
-
-
-def _camera(data: Any, where: str) -> CameraView:
-    entry = fields_of(data, where, ConfigError, ("name", "source", "box", "size"))
-    source, size = (tuple(int(value) for value in entry[key]) for key in ("source", "size"))
-    return CameraView(str(entry["name"]), source, tuple(float(value) for value in entry["box"]), size)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from dit_policy_ros.errors import CheckpointError, PolicyError, RobotError
 from dit_policy_ros.policy.cameras import CameraView
@@ -60,6 +61,42 @@ def test_committed_actions_come_back_exactly_and_shape_the_rest():
     free = policy.act(observation, context)
     assert free.committed == 0
     assert not np.allclose(free.actions[8:], chunk.actions[8:])
+
+
+def test_a_frame_beside_the_slow_image_tells_where_the_camera_stands(tmp_path):
+    sizes = replace(SIZES, frame_width=8, frame_keypoints=3)
+    framed = replace(camera("top"), frame=(0.0, 0.0, 1.0, 1.0), frame_width=8)
+    policy = DualPolicy(replace(make_policy().config, slow_camera=framed, network=sizes), DualSystem(sizes))
+    observation = observe()
+    places = policy.encode(observation, "go").tensors["places"]
+    image = observation.images["top"].copy()
+    image[:, :8] = 255  # outside the box of the near part
+    nudged = replace(observation, images={**observation.images, "top": image})
+    assert not np.array_equal(policy.encode(nudged, "go").tensors["places"], places)
+    plain = make_policy()
+    np.testing.assert_array_equal(
+        plain.encode(nudged, "go").tensors["places"], plain.encode(observation, "go").tensors["places"]
+    )
+    save_dual_policy(tmp_path, policy.config, policy.network, {})
+    again = load_policy(tmp_path)
+    np.testing.assert_allclose(again.encode(observation, "go").tensors["places"], places, atol=1e-5)
+    text = (tmp_path / "policy.yaml").read_text()
+    (tmp_path / "policy.yaml").write_text(text.replace("frame_width: 8, frame_key", "frame_width: 0, frame_key"))
+    with pytest.raises(CheckpointError, match="takes 0 columns of frame, the camera gives 8"):
+        load_policy(tmp_path)
+
+
+def test_a_policy_from_before_frames_loads(tmp_path):
+    policy = make_policy()
+    save_dual_policy(tmp_path, policy.config, policy.network, {})
+    file = tmp_path / "policy.yaml"
+    written = yaml.safe_load(file.read_text())
+    for part in ("slow_camera", "network"):
+        written[part] = {name: value for name, value in written[part].items() if not name.startswith("frame")}
+    file.write_text(yaml.safe_dump(written))
+    context = policy.encode(observe(), "go")
+    actions = policy.act(observe(), context).actions
+    np.testing.assert_allclose(load_policy(tmp_path).act(observe(), context).actions, actions, atol=1e-5)
 
 
 def test_prefix_is_mapped_by_name():
