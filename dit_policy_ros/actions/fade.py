@@ -18,28 +18,28 @@ def faded(motion: Motion, start: Motion, steps: int) -> Motion:
     The difference dies away in three pieces of constant jerk.
 
     Args:
-        motion: (..., K, J) with K > ``PIECES * steps``.
+        motion: (K, J) with K > ``PIECES * steps``.
         start: one knot, (1, J).
         steps: knots per piece.
     """
     count = PIECES * steps + 1
-    fields = ("positions", "velocities", "accelerations")
-    gap = np.stack([getattr(start, name) - getattr(motion, name)[..., :1, :] for name in fields], axis=-3)[..., 0, :]
-    # (knots, 3, 3) with (..., 3, J): what each quantity adds to each.
-    added = np.einsum("kqe,...ej->...qkj", _responses(steps, motion.step_s), gap)
+    pairs = [(getattr(motion, name), getattr(start, name)[0]) for name in ("positions", "velocities", "accelerations")]
+    gap = np.array([begin - values[0] for values, begin in pairs])
+    # (3 * knots, 3) with (3, J): what each quantity adds to each.
+    added = (_responses(steps, motion.step_s) @ gap).reshape(3, count, -1)
     parts = []
-    for index, name in enumerate(fields):
-        values = getattr(motion, name).copy()
-        values[..., :count, :] += added[..., index, :, :]
+    for change, (values, begin) in zip(added, pairs, strict=True):
+        values = values.copy()
+        values[:count] += change
         # The start itself is known exactly.
-        values[..., 0, :] = getattr(start, name)[0]
+        values[0] = begin
         parts.append(values)
     return Motion(motion.step_s, *parts)
 
 
 @lru_cache(maxsize=64)
 def _responses(steps: int, step_s: float) -> np.ndarray:
-    """(PIECES * steps + 1, 3, 3): position, velocity, acceleration at each knot for a unit of each at the first."""
+    """(3 * (PIECES * steps + 1), 3): position, velocity, acceleration at every knot for a unit of each at the first."""
     piece_s = steps * step_s
     ends = np.empty((3, PIECES))
     for piece in range(PIECES):
@@ -53,4 +53,4 @@ def _responses(steps: int, step_s: float) -> np.ndarray:
         knots += [np.stack(after((k + 1) * step_s, *first, jerks[piece])) for k in range(steps)]
     # What is left after the last piece is rounding.
     knots[-1] = np.zeros((3, 3))
-    return np.stack(knots)
+    return np.concatenate(np.stack(knots, axis=1))

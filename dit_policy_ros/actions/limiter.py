@@ -13,9 +13,9 @@ import numpy as np
 from dit_policy_ros.actions.blend import blended
 from dit_policy_ros.actions.fade import PIECES, faded
 from dit_policy_ros.actions.limits import KINDS, JointLimits, exceeds, excesses, within
-from dit_policy_ros.actions.motion import Motion, control_points, through
+from dit_policy_ros.actions.motion import Motion, control_points, from_control_points
 from dit_policy_ros.actions.nearest import nearest_motion
-from dit_policy_ros.actions.reachable import reachable_points
+from dit_policy_ros.actions.reachable import caught_up, reachable_points
 from dit_policy_ros.actions.stop import stop_motion, stops
 
 FADES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -68,9 +68,9 @@ def limit_motion(
         room: limits that also include where the joints may be while they come back from outside; by default where
             they start.
     """
-    targets = np.clip(wanted, limits.lower, limits.upper)
-    past = np.clip(past, limits.lower, limits.upper)
-    line = through(np.concatenate((past, targets)), start.step_s)[len(past) - 1 :]
+    waypoints = np.minimum(np.maximum(np.concatenate((past, wanted)), limits.lower), limits.upper)
+    targets, points = waypoints[len(past) :], control_points(waypoints)
+    line = from_control_points(points, start.step_s, waypoints)[len(past) - 1 :]
     begin = start.positions[0]
     limits = limits.including(begin, begin) if room is None else room
     search = _Search(limits, start)
@@ -79,14 +79,15 @@ def limit_motion(
         _catch_up(search, rested(limits, line))
     unchanged = search.found() & (targets == wanted).all(axis=0)
     if len(search.open) and not exact:
-        _leave(search, past, targets, otherwise)
+        # The start takes the place of those before.
+        _leave(search, targets, points[len(past) + 2 :], otherwise)
     return Limited(search.motion().trimmed(), search.found(), unchanged, hits)
 
 
 def rested(limits: JointLimits, body: Motion) -> Motion:
     """Appends the hold to a motion; what it exceeds is for the caller to check, and NaN exceeds everything."""
     end = body[-1:]
-    found = stops(limits, end.positions[0], end.velocities[0], end.accelerations[0], body.step_s)
+    found = stops(limits, end.velocities[0], end.accelerations[0], body.step_s)
     return body.followed_by(stop_motion(found, end)[1:])
 
 
@@ -162,21 +163,20 @@ def _at_once(search: _Search, line: Motion, is_clipped: np.ndarray) -> dict[str,
     limits, is_short = search.limits, len(line) <= PIECES
     caught = faded((rested(limits, line) if is_short else line).padded(PIECES + 1), search.start, FADES[0])
     # What is too hard at a knot already need not be brought to rest.
-    possible = ~exceeds(np.abs(caught.accelerations), limits.acceleration).any(axis=0)
+    possible = ~exceeds(np.abs(caught.accelerations).max(axis=0), limits.acceleration)
     if possible.all():
         whole = caught if is_short else rested(limits, caught)
         search.keep(whole, within(limits, whole))
-    elif possible.any():
+    elif (possible := possible & within(limits, caught)).any():
         limits, whole = limits.columns(possible), caught.columns(possible)
         whole = whole if is_short else rested(limits, whole)
         search.keep(whole, within(limits, whole), possible)
-    hits = {kind: np.zeros(is_clipped.shape[1], dtype=np.int64) for kind in KINDS}
+    hits = np.zeros((len(KINDS), is_clipped.shape[1]), dtype=np.int64)
     if len(search.open):
         outside = excesses(search.limits, caught[: len(is_clipped) + 1].columns(search.open))
-        for kind, exceeded in outside.items():
-            hits[kind][search.open] = np.count_nonzero(exceeded, axis=0)
-    hits["position"] += np.count_nonzero(is_clipped, axis=0)
-    return hits
+        hits[:, search.open] = np.array(tuple(outside.values())).sum(axis=1)
+    hits[KINDS.index("position")] += is_clipped.sum(axis=0)
+    return dict(zip(KINDS, hits, strict=True))
 
 
 def _catch_up(search: _Search, line: Motion) -> None:
@@ -191,17 +191,23 @@ def _catch_up(search: _Search, line: Motion) -> None:
     search.open = np.sort(np.concatenate((search.open, aside)))
 
 
-def _leave(search: _Search, past: np.ndarray, targets: np.ndarray, otherwise: Motion | None) -> None:
-    """Keeps motions that leave the waypoints as little as is found, at last what was planned before."""
-    limits, start, targets = search.limits, search.start, targets[:, search.open]
-    points = control_points(np.concatenate((past[:, search.open], targets)))[len(past) + 2 :]
-    strides = np.abs(np.diff(np.concatenate((start.positions, targets)), axis=0))
+def _leave(search: _Search, targets: np.ndarray, points: np.ndarray, otherwise: Motion | None) -> None:
+    """Keeps motions that leave the waypoints as little as is found, at last what was planned before.
+
+    Args:
+        points: control points of the spline through the targets, (N, J), from two steps after the start on.
+    """
+    limits, start = search.limits, search.start
+    targets, points = targets.take(search.open, axis=1), points.take(search.open, axis=1)
+    strides = np.abs(targets - np.concatenate((start.positions, targets[:-1])))
     is_far = exceeds(strides, start.step_s * limits.velocity)
     too_fast = is_far.any(axis=0)
     if too_fast.any():
-        points[:, too_fast] = reachable_points(limits.columns(too_fast), start.columns(too_fast), targets[:, too_fast])
+        fast = limits.columns(too_fast)
+        near = reachable_points(fast, start.columns(too_fast), targets[:, too_fast])
+        points[:, too_fast] = caught_up(fast, start.step_s, near, points[:, too_fast])
     # Where most is out of reach, details mean nothing.
-    wild = 2 * np.count_nonzero(is_far, axis=0) > len(targets)
+    wild = 2 * is_far.sum(axis=0) > len(targets)
     smooth = _keep_near(search, points, _FEW_ROUNDS if wild.all() else _ROUNDS)
     if len(search.open):
         before = rested(search.limits, search.start) if otherwise is None else otherwise.columns(search.open)

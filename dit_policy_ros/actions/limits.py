@@ -45,37 +45,79 @@ def exceeds(value: np.ndarray, limit: np.ndarray) -> np.ndarray:
 
 
 def excesses(limits: JointLimits, motion: Motion) -> dict[str, np.ndarray]:
-    """Returns for each of ``KINDS`` which pieces exceed that limit, (..., K - 1, J) bool, between knots too."""
-    step_s, jerks = motion.step_s, motion.jerks
-    speeds, hard = motion.velocities[..., :-1, :], np.abs(motion.accelerations)
+    """Returns for each of ``KINDS`` which pieces exceed that limit, (K - 1, J) bool, between knots too."""
+    jerks, too_hard = motion.jerks, exceeds(np.abs(motion.accelerations), limits.acceleration)
     return {
         "position": _leaves(limits, motion, jerks),
-        "velocity": exceeds(fastest(step_s, speeds, motion.accelerations[..., :-1, :], jerks), limits.velocity),
-        "acceleration": exceeds(np.maximum(hard[..., :-1, :], hard[..., 1:, :]), limits.acceleration),
+        "velocity": _speeds(limits, motion, jerks),
+        "acceleration": too_hard[:-1] | too_hard[1:],
         "jerk": exceeds(np.abs(jerks), limits.jerk),
     }
 
 
 def within(limits: JointLimits, motion: Motion) -> np.ndarray:
-    """Returns which joints keep all limits all the time, (..., J) bool."""
-    found = excesses(limits, motion)
-    exceeded = found["position"] | found["velocity"] | found["acceleration"] | found["jerk"]
-    return ~exceeded.any(axis=-2)
+    """Returns which joints keep all limits all the time, (J,) bool: those of which no piece is in ``excesses``.
+
+    The Bezier points of the pieces settle it for nearly all joints. A single knot must be inside, too.
+    """
+    positions, velocities, accelerations = motion.positions, motion.velocities, motion.accelerations
+    table = np.empty((5, *positions.shape))
+    hard, jolts, fast, high, low = table
+    np.abs(accelerations, out=hard)
+    jolts[0] = 0.0
+    np.subtract(accelerations[1:], accelerations[:-1], out=jolts[1:])
+    np.multiply(accelerations, 0.5 * motion.step_s, out=fast)
+    fast += velocities
+    np.abs(table[1:3], out=table[1:3])
+    reach = np.abs(velocities)
+    np.maximum(fast, reach, out=fast)
+    reach *= motion.step_s / 3.0
+    np.add(reach, positions, out=high)
+    np.subtract(reach, positions, out=low)
+    most = table.max(axis=1)
+    most[1] /= motion.step_s
+    allowed = np.array((limits.acceleration, limits.jerk, limits.velocity, limits.upper, -limits.lower))
+    exceeded = exceeds(most, allowed)
+    good = ~exceeded.any(axis=0)
+    if not good.all():
+        doubtful = np.flatnonzero(~good & ~exceeded[:2].any(axis=0))
+        if len(doubtful):
+            good[doubtful] = _kept_between(limits.columns(doubtful), motion.columns(doubtful))
+    return good
+
+
+def _kept_between(limits: JointLimits, motion: Motion) -> np.ndarray:
+    """Returns which joints keep the position and speed limits exactly, (J,) bool."""
+    at_knots = exceeds(motion.positions, limits.upper) | exceeds(-motion.positions, -limits.lower)
+    jerks = motion.jerks
+    pieces = _leaves(limits, motion, jerks) | _speeds(limits, motion, jerks)
+    return ~(pieces.any(axis=0) | at_knots.any(axis=0))
 
 
 def _leaves(limits: JointLimits, motion: Motion, jerks: np.ndarray) -> np.ndarray:
-    """Which pieces leave the position limits; exact only for those whose Bezier points do not settle it."""
+    """Which pieces leave the position limits; exact only for those whose knots and Bezier points do not settle it."""
     third_s = motion.step_s / 3.0
-    begins, ends = motion.positions[..., :-1, :], motion.positions[..., 1:, :]
-    first, last = motion.velocities[..., :-1, :], motion.velocities[..., 1:, :]
-    inner, outer = begins + third_s * first, ends - third_s * last
-    highest = np.maximum(np.maximum(begins, ends), np.maximum(inner, outer))
-    lowest = np.minimum(np.minimum(begins, ends), np.minimum(inner, outer))
-    leaves = exceeds(highest, limits.upper) | exceeds(-lowest, -limits.lower)
-    if leaves.any():
-        doubtful = np.nonzero(leaves)
-        pieces = (begins[doubtful], first[doubtful], motion.accelerations[..., :-1, :][doubtful], jerks[doubtful])
-        lowest, highest = reaches(motion.step_s, *pieces)
-        joint = doubtful[-1]
+    outside = exceeds(motion.positions, limits.upper) | exceeds(-motion.positions, -limits.lower)
+    leaves = outside[:-1] | outside[1:]
+    swing = third_s * motion.velocities
+    after, before = motion.positions[:-1] + swing[:-1], motion.positions[1:] - swing[1:]
+    highest, lowest = np.maximum(after, before), np.minimum(after, before)
+    doubtful = np.nonzero((exceeds(highest, limits.upper) | exceeds(-lowest, -limits.lower)) & ~leaves)
+    if len(doubtful[0]):
+        states = (part[doubtful] for part in (motion.positions, motion.velocities, motion.accelerations))
+        lowest, highest = reaches(motion.step_s, *states, jerks[doubtful])
+        joint = doubtful[1]
         leaves[doubtful] = exceeds(highest, limits.upper[joint]) | exceeds(-lowest, -limits.lower[joint])
     return leaves
+
+
+def _speeds(limits: JointLimits, motion: Motion, jerks: np.ndarray) -> np.ndarray:
+    """Which pieces exceed the speed limits, found as in ``_leaves``."""
+    outside = exceeds(np.abs(motion.velocities), limits.velocity)
+    speeds = outside[:-1] | outside[1:]
+    middle = motion.velocities[:-1] + (0.5 * motion.step_s) * motion.accelerations[:-1]
+    doubtful = np.nonzero(exceeds(np.abs(middle), limits.velocity) & ~speeds)
+    if len(doubtful[0]):
+        fast = fastest(motion.step_s, motion.velocities[doubtful], motion.accelerations[doubtful], jerks[doubtful])
+        speeds[doubtful] = exceeds(fast, limits.velocity[doubtful[1]])
+    return speeds

@@ -33,8 +33,11 @@ class Motion:
         return Motion(self.step_s, self.positions[rows], self.velocities[rows], self.accelerations[rows])
 
     def columns(self, which: np.ndarray) -> Motion:
-        """Returns the motion of some joints."""
-        return Motion(self.step_s, self.positions[:, which], self.velocities[:, which], self.accelerations[:, which])
+        """Returns the motion of some joints, given by numbers or as (J,) bool."""
+        if which.dtype == bool:
+            which = np.flatnonzero(which)
+        parts = (self.positions, self.velocities, self.accelerations)
+        return Motion(self.step_s, *(part.take(which, axis=1) for part in parts))
 
     def level(self, index: int) -> Motion:
         """Returns one of several compared motions."""

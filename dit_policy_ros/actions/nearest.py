@@ -40,38 +40,32 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
         start: one knot, (1, J).
         wanted: (N, J) control points, the first being the one after those that the start fixes.
         tail: steps after the wanted points in which there is time to come to rest.
-        rounds: at most; fewer where all limits are kept before.
+        rounds: at most, of joints that exceed a limit yet; while most do, of all joints.
     """
-    known = np.concatenate((_fixed_points(start), wanted, np.repeat(wanted[-1:], tail, axis=0)))
-    count = len(known) - _FIXED
+    points = np.concatenate((_fixed_points(start), wanted, np.repeat(wanted[-1:], tail, axis=0)))
+    count = len(points) - _FIXED
     pull, gather = _system(len(wanted), tail)
-    lowest, highest = _bounds(limits, start.step_s, count, _INSIDE, _SLACK)
-    least, most = _bounds(limits, start.step_s, count, 1.0, 0.5 * _SLACK)
-    pulled = pull @ known
-    values, spare = np.empty_like(lowest), np.empty_like(lowest)
-    points = values[: count + _FIXED]
-    free = points[_FIXED:]
-    points[:] = known
-    differences = _differences(values, count)
-    for minuend, subtrahend, difference in differences:
+    pulled = pull @ points
+    aims = _bounds(limits, start.step_s, count, _INSIDE, _SLACK)
+    bounds = _bounds(limits, start.step_s, count, 1.0, 0.5 * _SLACK)
+    values = np.empty_like(aims[0])
+    values[: len(points)] = points
+    for minuend, subtrahend, difference in _differences(values, count):
         np.subtract(minuend, subtrahend, out=difference)
-    nearest = np.minimum(np.maximum(values, lowest), highest)
+    nearest = np.minimum(np.maximum(values, aims[0]), aims[1])
     # The projection and its dual together; at first there is no dual.
-    ahead = nearest.copy()
-    for done in range(1, rounds + 1):
-        np.subtract(nearest, ahead, out=spare)
-        spare += nearest
-        np.matmul(gather, spare, out=free)
-        free += pulled
-        for minuend, subtrahend, difference in differences:
-            np.subtract(minuend, subtrahend, out=difference)
-        if done % _LOOK_EVERY == 0 and (values <= most).all() and (values >= least).all():
+    ahead, joints = nearest.copy(), np.arange(points.shape[1])
+    while rounds > 0:
+        _rounds(min(rounds, _LOOK_EVERY), values, nearest, ahead, (gather, pulled), aims)
+        rounds -= _LOOK_EVERY
+        points[:, joints] = values[: len(points)]
+        outside = np.flatnonzero(((values > bounds[1]) | (values < bounds[0])).any(axis=0))
+        if not len(outside):
             break
-        np.subtract(values, nearest, out=spare)
-        spare *= _OVERSHOOT
-        ahead += spare
-        np.maximum(ahead, lowest, out=nearest)
-        np.minimum(nearest, highest, out=nearest)
+        if 2 * len(outside) <= len(joints):
+            joints = joints[outside]
+            values, nearest, ahead, pulled = (part.take(outside, axis=1) for part in (values, nearest, ahead, pulled))
+            aims, bounds = ([part.take(outside, axis=1) for part in pair] for pair in (aims, bounds))
     motion = from_control_points(points, start.step_s)
     for part, exact in (
         (motion.positions, start.positions),
@@ -80,6 +74,33 @@ def nearest_motion(limits: JointLimits, start: Motion, wanted: np.ndarray, tail:
     ):
         part[0] = exact[0]
     return motion
+
+
+def _rounds(rounds: int, values, nearest, ahead, system, aims) -> None:
+    """Carries out some rounds, in place.
+
+    Args:
+        values: rows of the free points.
+        nearest: their projection.
+        ahead: the projection and its dual together.
+        system: what ``_system`` gathers, and what pulls.
+        aims: the lowest and the highest of every row.
+    """
+    gather, pulled = system
+    count = len(pulled)
+    free, spare, differences = values[_FIXED : _FIXED + count], np.empty_like(values), _differences(values, count)
+    for _ in range(rounds):
+        np.subtract(nearest, ahead, out=spare)
+        spare += nearest
+        np.matmul(gather, spare, out=free)
+        free += pulled
+        for minuend, subtrahend, difference in differences:
+            np.subtract(minuend, subtrahend, out=difference)
+        np.subtract(values, nearest, out=spare)
+        spare *= _OVERSHOOT
+        ahead += spare
+        np.maximum(ahead, aims[0], out=nearest)
+        np.minimum(nearest, aims[1], out=nearest)
 
 
 def _bounds(limits: JointLimits, h: float, count: int, share: float, margin: float) -> tuple[np.ndarray, np.ndarray]:

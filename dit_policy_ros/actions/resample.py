@@ -30,21 +30,22 @@ def resample(times_ns: np.ndarray, values: np.ndarray, at_ns: np.ndarray, method
         raise PolicyError(one_of("Resampling method", method, METHODS))
     if len(at_ns) == 0:
         return np.zeros((0, values.shape[1]))
-    if np.min(at_ns) < times_ns[0] or np.max(at_ns) > times_ns[-1]:
+    if at_ns.min() < times_ns[0] or at_ns.max() > times_ns[-1]:
         raise PolicyError(
-            f"Cannot resample at {np.min(at_ns)}..{np.max(at_ns)} ns: values are known for "
+            f"Cannot resample at {at_ns.min()}..{at_ns.max()} ns: values are known for "
             f"{times_ns[0]}..{times_ns[-1]} ns only; ask for instants inside."
         )
     if len(times_ns) == 1:
         return np.repeat(values, len(at_ns), axis=0)
-    index = np.clip(np.searchsorted(times_ns, at_ns, side="right") - 1, 0, len(times_ns) - 2)
-    interval_ns = times_ns[index + 1] - times_ns[index]
-    w = ((at_ns - times_ns[index]) / interval_ns)[:, None]
+    index = np.searchsorted(times_ns[1:-1], at_ns, side="right")
+    begin_ns = times_ns[index]
+    interval_ns = times_ns[index + 1] - begin_ns
+    w = ((at_ns - begin_ns) / interval_ns)[:, None]
+    begin, end = values[index], values[index + 1]
     if method == "linear":
-        return (1.0 - w) * values[index] + w * values[index + 1]
+        return (1.0 - w) * begin + w * end
     velocities = knot_velocities(times_ns, values)
-    interval_s = (interval_ns / NS_PER_S)[:, None]
-    return hermite(w, interval_s, values[index], velocities[index], values[index + 1], velocities[index + 1])
+    return hermite(w, (interval_ns / NS_PER_S)[:, None], begin, velocities[index], end, velocities[index + 1])
 
 
 def resample_chunk(chunk: ActionChunk, at_ns: np.ndarray, method: str = "cubic") -> np.ndarray:
@@ -58,7 +59,8 @@ def hermite(w: np.ndarray, interval_s: np.ndarray, p0, v0, p1, v1) -> np.ndarray
     return (
         (1.0 - 3.0 * w2 + 2.0 * w3) * p0
         + (3.0 * w2 - 2.0 * w3) * p1
-        + interval_s * ((w - 2.0 * w2 + w3) * v0 + (w3 - w2) * v1)
+        + (interval_s * (w - 2.0 * w2 + w3)) * v0
+        + (interval_s * (w3 - w2)) * v1
     )
 
 

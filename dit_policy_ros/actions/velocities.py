@@ -20,11 +20,12 @@ def knot_velocities(times_ns: np.ndarray, positions: np.ndarray) -> np.ndarray:
     Returns:
         (K, J), unit of the positions per second; no larger than the larger neighbouring slope.
     """
-    intervals = (np.diff(times_ns) / NS_PER_S)[:, None]
-    slopes = np.diff(positions, axis=0) / intervals
+    intervals = ((times_ns[1:] - times_ns[:-1]) / NS_PER_S)[:, None]
+    slopes = (positions[1:] - positions[:-1]) / intervals
     before, after = slopes[:-1], slopes[1:]
-    h_before, h_after = intervals[:-1], intervals[1:]
-    central = (h_after * before + h_before * after) / (h_before + h_after)
-    largest = np.where(before * after > 0.0, 3.0 * np.minimum(np.abs(before), np.abs(after)), 0.0)
-    inside = np.clip(central, -largest, largest)
+    share = intervals[1:] / (intervals[:-1] + intervals[1:])
+    central = share * before + (1.0 - share) * after
+    sizes = np.abs(slopes)
+    largest = np.where(before * after > 0.0, 3.0 * np.minimum(sizes[:-1], sizes[1:]), 0.0)
+    inside = np.minimum(np.maximum(central, -largest), largest)
     return np.concatenate((slopes[:1], inside, slopes[-1:]))

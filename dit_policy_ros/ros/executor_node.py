@@ -29,6 +29,7 @@ from dit_policy_ros.ros.executor_report import (
     stage_status,
 )
 from dit_policy_ros.ros.joint_inbox import JointInbox
+from dit_policy_ros.ros.last_word import LastWord
 from dit_policy_ros.ros.lean import use_little_memory
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.outputs.lines import Lines
@@ -54,8 +55,6 @@ COMMANDER_PERIOD_S = 0.5
 """How often other publishers on the controllers' topics are looked for."""
 PLAN_PERIOD_S = 0.5
 """How often the plan is said again: one that was lost or spoilt on its way must not be believed for ever."""
-LAST_WORD_S = 3.0
-"""A controller that must be told every instant is told how to come to rest for so long at most."""
 JOINTS_KEPT = 64
 """Joint states that wait for a tick, over all topics."""
 JUMP_SLACK_S = 0.1
@@ -154,14 +153,15 @@ class ExecutorNode(ManagedNode):
         self.start_worker("executor", self._tick)
 
     def deactivate(self) -> None:
-        """Sends the decelerating hold, and waits until the controllers have it."""
+        """Sends the decelerating hold, and waits until the controllers have it and the joints show it."""
         now_ns = self.now_ns()
         sent = self._supervisor.deactivate(now_ns)
-        self._command(sent, now_ns)
-        if self._lines is not None:
-            self._lines.flush()
-            if self._lines.stream and sent:
-                self._stream_to_rest(max(int(trajectory.times_ns[-1]) for trajectory in sent))
+        if self._lines is None:
+            self._command(sent, now_ns)
+        else:
+            word = LastWord(self._executor, self._lines, self._command, self._hear_joints, 1.0 / self.options.rate_hz)
+            if word.say(sent, now_ns):
+                self.get_logger().warning("The last stop was not taken: the arms went on, so it was sent again.")
         self._supervisor.finish(self.now_ns())
         self._tell_changes()
 
@@ -296,6 +296,14 @@ class ExecutorNode(ManagedNode):
                     self._notice_jump(sample, now_ns)
             self.problems.tell(heard.topic, reason)
 
+    def _hear_joints(self) -> int:
+        """Takes joint states while the ROS thread is here, where nothing arrives by itself; returns the instant."""
+        self._joints.poll()
+        now_ns = self.now_ns()
+        self._take_joints(now_ns)
+        # Nor does /clock.
+        return max(now_ns, self._sample.stamp_ns) if self._is_simulated and self._sample is not None else now_ns
+
     def _notice_jump(self, sample: JointSample, now_ns: int) -> None:
         """Forgets the plan where the arms are suddenly elsewhere, as after a simulator's reset: it leads from there."""
         before, self._sample = self._sample, sample
@@ -337,13 +345,6 @@ class ExecutorNode(ManagedNode):
             self._previews.publish(sent, now_ns)
             self._publish_plan()
             self._stages.add("publish", time.monotonic_ns() - begin_ns)
-
-    def _stream_to_rest(self, end_ns: int) -> None:
-        begin_s, period_s = time.monotonic(), 1.0 / self.options.rate_hz
-        while self.now_ns() <= end_ns and time.monotonic() - begin_s < LAST_WORD_S:
-            time.sleep(period_s)
-            self._command((), self.now_ns())
-        self._lines.flush()
 
     def _publish_plan(self) -> None:
         """A plan without points says that nothing is planned. In shadow nothing is: the arms go their own way."""

@@ -57,15 +57,22 @@ class JointInbox:
         self._channels = {
             topic: tuple(slots[slot] for slot in pose_slots(arm)) for arm, topic in robot.pose_topics.items()
         }
-        for rank, topic in enumerate(self._topics):
-            kind = PoseStamped if topic in self._channels else JointState
+        kinds = [PoseStamped if topic in self._channels else JointState for topic in self._topics]
+        self._streams = [
             node.listen_to(kind, topic, partial(self._store, rank), qos.SENSOR)
+            for rank, (topic, kind) in enumerate(zip(self._topics, kinds, strict=True))
+        ]
 
     def clear(self) -> None:
         """Forgets what waits and what was merged."""
         self._waiting.clear()
         self._collector.clear()
         self._newest_ns = 0
+
+    def poll(self) -> None:
+        """See ``Stream.poll``."""
+        for stream in self._streams:
+            stream.poll()
 
     def take(self) -> Iterator[HeardJoints]:
         """Yields what came since the last call, oldest first."""

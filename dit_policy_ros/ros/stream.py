@@ -46,6 +46,13 @@ class Stream:
         )
         self.topic = self.subscription.topic_name
 
+    def poll(self) -> None:
+        """Takes what has arrived, in the ROS thread, while a callback keeps it from doing so itself."""
+        subscription = self.subscription
+        with subscription.handle:
+            while (taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)) is not None:
+                self._take(taken[0])
+
     def status(self) -> Status:
         """Returns rate, age and who publishes, with the level they deserve."""
         now_ns, monitor = time.monotonic_ns(), self.monitor

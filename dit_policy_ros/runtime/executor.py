@@ -170,13 +170,23 @@ class Executor:
             self._before_stop = None
             return ()
         onwards, resting = before.state_at(stamp_ns)[0], self._running.positions[-1]
-        differs = np.abs(onwards - resting) > UNTAKEN_S * self.spec.velocity
-        if not (differs & (2.0 * np.abs(measured - onwards) < np.abs(measured - resting))).any():
+        if not (self._parted(onwards) & (2.0 * np.abs(measured - onwards) < np.abs(measured - resting))).any():
             return ()
         self.repeated_stops += 1
         if self.state is ExecutorState.HOLDING:
             self._enter(ExecutorState.STOPPING, "stop not taken: the arms went on, so it is sent again", now_ns)
         return self._send(self._planner.stop(before, now_ns), now_ns)
+
+    @property
+    def doubts_stop(self) -> bool:
+        """Whether the joints have not told yet if controllers took the last stop."""
+        before, stamp_ns = self._before_stop, self._feedback.stamp_ns
+        if before is None:
+            return False
+        if stamp_ns is None or stamp_ns < self._running.end_ns + UNTAKEN_NS:
+            return True
+        # Slow joints are where they would be anyway for longer.
+        return stamp_ns < before.end_ns and not self._parted(before.state_at(stamp_ns)[0]).any()
 
     @property
     def plan(self) -> ActionChunk | None:
@@ -266,6 +276,10 @@ class Executor:
             return self._send(self._running, now_ns)
         self._before_stop = self._running
         return self._send(self._planner.stop(self._running, now_ns), now_ns)
+
+    def _parted(self, onwards: np.ndarray) -> np.ndarray:
+        """Returns which joints of a plan that goes on are elsewhere than those that stopped, (J,) bool."""
+        return np.abs(onwards - self._running.positions[-1]) > UNTAKEN_S * self.spec.velocity
 
     def _start_anew(self, now_ns: int) -> tuple[Trajectory, ...]:
         """After the clock jumped back, what was sent means other instants, and the arms may be anywhere."""

@@ -98,18 +98,26 @@ class RunningPlan:
         if len(self.positions) == 1:
             positions = np.repeat(self.positions, len(times_ns), axis=0)
             return positions, np.zeros_like(positions), np.zeros_like(positions)
-        k = np.clip(np.searchsorted(self.times_ns, times_ns, side="right") - 1, 0, len(self.times_ns) - 2)
-        length_s = ((self.times_ns[k + 1] - self.times_ns[k]) / NS_PER_S)[:, None]
-        begin, end, v0, v1 = self.positions[k], self.positions[k + 1], self.velocities[k], self.velocities[k + 1]
-        slope = (end - begin) / length_s
+        first_ns, last_ns = self.times_ns[0], self.times_ns[-1]
+        k = np.searchsorted(self.times_ns[1:-1], times_ns, side="right")
+        begin_ns = self.times_ns[k]
+        length_s = ((self.times_ns[k + 1] - begin_ns) / NS_PER_S)[:, None]
+        t = ((np.minimum(np.maximum(times_ns, first_ns), last_ns) - begin_ns) / NS_PER_S)[:, None]
+        begin, v0, v1 = (
+            self.positions.take(k, axis=0),
+            self.velocities.take(k, axis=0),
+            self.velocities.take(k + 1, axis=0),
+        )
+        slope = (self.positions.take(k + 1, axis=0) - begin) / length_s
         acceleration = (6.0 * slope - 4.0 * v0 - 2.0 * v1) / length_s
-        jerk = 6.0 * (v0 + v1 - 2.0 * slope) / length_s**2
-        t = ((np.clip(times_ns, self.start_ns, self.end_ns) - self.times_ns[k]) / NS_PER_S)[:, None]
-        positions = begin + t * (v0 + t * (acceleration / 2.0 + t * jerk / 6.0))
-        velocities = v0 + t * (acceleration + t * jerk / 2.0)
-        accelerations = acceleration + t * jerk
-        early, late = times_ns < self.start_ns, times_ns >= self.end_ns
-        positions[early], positions[late] = self.positions[0], self.positions[-1]
+        jerk = (v0 + v1 - 2.0 * slope) * (6.0 / length_s**2)
+        change = t * jerk
+        positions = begin + t * (v0 + t * (acceleration / 2.0 + change / 6.0))
+        velocities = v0 + t * (acceleration + change / 2.0)
+        accelerations = acceleration + change
+        early, late = times_ns < first_ns, times_ns >= last_ns
         resting = early | late
-        velocities[resting] = accelerations[resting] = 0.0
+        if resting.any():
+            positions[early], positions[late] = self.positions[0], self.positions[-1]
+            velocities[resting] = accelerations[resting] = 0.0
         return positions, velocities, accelerations

@@ -7,7 +7,7 @@ happens later, going on with the running plan is allowed, and comes to rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from dit_policy_ros.actions.grid import ceil_to_grid, floor_to_grid
 from dit_policy_ros.actions.limiter import Limited, limit_motion, rested
 from dit_policy_ros.actions.limits import JointLimits, within
 from dit_policy_ros.actions.motion import Motion, through
-from dit_policy_ros.actions.resample import resample_chunk
+from dit_policy_ros.actions.resample import resample
 from dit_policy_ros.actions.slowing import LEAST_SPEED, slower, speed_within
 from dit_policy_ros.actions.stop import stays_inside, stops
 from dit_policy_ros.runtime.executor_config import ExecutorConfig
@@ -119,9 +119,10 @@ class Planner:
             instants_ns = instants_ns[instants_ns >= chunk.start_ns]
         new = instants_ns >= chunk.start_ns
         waypoints = np.empty((len(instants_ns), len(self.names)))
-        waypoints[~new] = running.states_at(instants_ns[~new])[0]
-        sane = replace(chunk, actions=np.clip(chunk.actions, -_NONSENSE, _NONSENSE))
-        waypoints[new] = resample_chunk(sane, instants_ns[new], self.config.resampling)
+        if not new.all():
+            waypoints[~new] = running.states_at(instants_ns[~new])[0]
+        sane = np.minimum(np.maximum(chunk.actions, -_NONSENSE), _NONSENSE)
+        waypoints[new] = resample(chunk.times_ns, sane, instants_ns[new], self.config.resampling)
         here = int((first_ns - instants_ns[0]) // self.step_ns)
         return _Wanted(waypoints[: here + 1], waypoints[here + 1 :])
 
@@ -220,7 +221,7 @@ def _stopped_when_possible(limits: JointLimits, motion: Motion) -> Motion:
     """Returns the motion with every joint stopped from the first knot from which it can stop inside the limits."""
     early = motion[:_LATER_STEPS]
     states = (early.positions, early.velocities, early.accelerations)
-    possible = stays_inside(limits, stops(limits, *states, motion.step_s), *states, motion.step_s)
+    possible = stays_inside(limits, stops(limits, *states[1:], motion.step_s), *states, motion.step_s)
     knots, joints = np.argmax(possible, axis=0), np.flatnonzero(possible.any(axis=0))
     begin = Motion(motion.step_s, *(values[knots, np.arange(len(knots))][None] for values in states))
     held = rested(limits, begin)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,18 @@ def test_what_cannot_be_evaluated_exceeds(kind):
     getattr(motion, broken)[2, 1] = np.nan
     assert excesses(WIDE, motion)[kind].any(axis=0).tolist() == [False, True]
     assert within(WIDE, motion).tolist() == [True, False]
+
+
+@given(waypoints, st.floats(0.3, 1.2))
+def test_within_says_what_the_excesses_say(points, share):
+    motion = through(points, H)
+    positions, velocities, accelerations = (np.abs(values).max(axis=(0, 1)) for values in dense(motion))
+    jerks = np.abs(motion.jerks).max(axis=0)
+    for tight in (WIDE, JointLimits(-share * positions, share * positions, *list(vars(WIDE).values())[2:])):
+        for limits in (tight, replace(tight, velocity=share * velocities), replace(tight, acceleration=accelerations)):
+            for each in (limits, replace(limits, jerk=share * jerks)):
+                outside = np.any([found.any(axis=0) for found in excesses(each, motion).values()], axis=0)
+                assert within(each, motion).tolist() == (~outside).tolist()
 
 
 def test_a_limit_that_is_not_a_number_is_exceeded():

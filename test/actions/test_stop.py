@@ -17,7 +17,7 @@ shares = arrays(np.float64, (2, N), elements=st.floats(-1, 1))
 
 def hold(velocity, acceleration, limits=LIMITS, position=0.0):
     start = Motion(H, np.full((1, N), position), velocity[None], acceleration[None])
-    found = stops(limits, start.positions[0], velocity, acceleration, H)
+    found = stops(limits, velocity, acceleration, H)
     return found, stop_motion(found, start)
 
 

@@ -206,6 +206,51 @@ def test_deactivation_sends_a_decelerating_hold(stage: Stage) -> None:
     assert (np.diff(speeds[peak:]) <= 1e-9).all()
 
 
+class DeafArms(Robot):
+    """Joints that follow controllers which do not take the message after ``taken``."""
+
+    def follow(self) -> None:
+        """From now on; all commands up to here were taken."""
+        self.taken = [len(heard) for heard in self.commands]
+        self.late = list(self.taken)
+        start = np.array(list(HOME.values()))
+        self.controllers = []
+        for arm, heard in zip((LEFT, RIGHT), self.commands, strict=True):
+            columns = [list(HOME).index(joint) for joint in arm.joints]
+            self.controllers.append(TrajectoryController(arm.joints, TrajectoryControllerConfig(), start[columns]))
+            self.controllers[-1].follow(message_to_trajectory(heard[-1]), self.stage.now_ns())
+
+    def step(self) -> None:
+        """Measures, and hears every command but the first one."""
+        now_ns = self.stage.now_ns()
+        for index, (controller, heard) in enumerate(zip(self.controllers, self.commands, strict=True)):
+            for message in heard[max(self.late[index], self.taken[index] + 1) :]:
+                controller.follow(message_to_trajectory(message), now_ns)
+            self.late[index] = len(heard)
+            self.positions |= dict(zip(controller.joints, controller.sample(now_ns)[0].tolist(), strict=True))
+        self.sense()
+
+
+def test_a_deactivation_sends_the_stop_again_that_controllers_did_not_take(stage: Stage) -> None:
+    arms = DeafArms(stage)
+    with Repeat(arms.sense):
+        arms.move()
+    arms.follow()
+    with Repeat(arms.step):
+        stage.change("executor_node", "deactivate")
+        wait_until(
+            lambda: all(len(heard) >= sent + 2 for heard, sent in zip(arms.commands, arms.taken, strict=True)), "it"
+        )
+        last = [message_to_trajectory(heard[-1]) for heard in arms.commands]
+        ended_ns = max(int(trajectory.times_ns[-1]) for trajectory in last)
+        wait_until(lambda: stage.now_ns() > ended_ns, "the end of the stop")
+    arms.step()
+    for trajectory in last:
+        assert np.abs(trajectory.velocities[-1]).max() == 0.0
+        rest = [arms.positions[name] for name in trajectory.names]
+        np.testing.assert_allclose(rest, trajectory.positions[-1], atol=1e-6)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_in_a_hold_and_a_clean_exit(stage: Stage, number: signal.Signals) -> None:
     environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)}

@@ -126,3 +126,23 @@ def test_joints_that_are_held_back_are_no_reason():
         arms.now_ns += PERIOD
         arms.supervisor.feedback(arms.now_ns, dict(zip(SPEC.names, arms.path[-1].tolist(), strict=True)))
         assert arms.supervisor.tick(arms.now_ns, arms.now_ns) == ()
+
+
+@pytest.mark.parametrize("delay_ms", [0, 200])
+def test_a_deactivation_doubts_its_stop_until_the_joints_show_it(delay_ms: int):
+    arms = moving()
+    assert not arms.executor.doubts_stop
+    sent = arms.supervisor.deactivate(arms.now_ns)
+    arms.late += [(arms.now_ns + delay_ms * MS, trajectory) for trajectory in sent]
+    assert arms.executor.doubts_stop
+    for _ in range(50):
+        arms.now_ns += PERIOD
+        arms.supervisor.feedback(arms.now_ns, dict(zip(SPEC.names, arms.path[-1].tolist(), strict=True)))
+        arms.late += [(arms.now_ns, trajectory) for trajectory in arms.executor.stop_again(arms.now_ns)]
+        if not arms.executor.doubts_stop:
+            break
+        arms._follow()
+    assert not arms.executor.doubts_stop
+    assert arms.executor.repeated_stops == (1 if delay_ms else 0)
+    assert arms.moved() < 1e-9
+    np.testing.assert_allclose(arms.path[-1], arms.executor.reference(arms.now_ns), atol=1e-9)
