@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dit_policy_ros.errors import CheckpointError
+from dit_policy_ros.errors import CheckpointError, one_of
 from dit_policy_ros.policy.weights import Shapes, count_layers
 
 HEADS_BY_TYPE = {"DiT-S": 4, "DiT-B": 12, "DiT-L": 16}
+NOISE_SCHEDULES = ("squaredcos_cap_v2", "linear")
 HEADS_BY_WIDTH = {384: 4, 768: 12, 1024: 16}
 
 
@@ -30,13 +31,15 @@ class CogActConfig:
     train_steps: int = 100
     steps: int = 10
     guidance_scale: float = 1.5
+    noise_schedule: str = "squaredcos_cap_v2"
+    """Of the official ``ActionModel``; or 'linear'."""
 
 
 def configure(settings: Mapping[str, Any], shapes: Shapes) -> CogActConfig:
     """Returns the configuration from the official ``vla`` settings (may be empty) and the parameter shapes.
 
     Raises:
-        CheckpointError: the number of heads, which shapes do not tell, is unknown.
+        CheckpointError: the number of heads, which shapes do not tell, or the noise schedule is unknown.
     """
     settings = settings.get("vla", settings)
     rows, hidden = shapes["net.positional_embedding"]
@@ -47,6 +50,9 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> CogActConfig:
             f"CogACT of width {hidden}: the number of heads cannot be seen in the weights; "
             f"say 'num_heads' or 'action_model_type' ({', '.join(HEADS_BY_TYPE)}) in config.json."
         )
+    schedule = settings.get("noise_schedule", NOISE_SCHEDULES[0])
+    if schedule not in NOISE_SCHEDULES:
+        raise CheckpointError(one_of("CogACT's 'noise_schedule' in config.json", schedule, NOISE_SCHEDULES))
     return CogActConfig(
         hidden=hidden,
         depth=count_layers(shapes, "net.blocks."),
@@ -60,4 +66,5 @@ def configure(settings: Mapping[str, Any], shapes: Shapes) -> CogActConfig:
         train_steps=settings.get("train_steps", 100),
         steps=settings.get("inference_steps", 10),
         guidance_scale=settings.get("guidance_scale", 1.5),
+        noise_schedule=schedule,
     )

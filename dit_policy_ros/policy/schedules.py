@@ -150,19 +150,20 @@ def linspace_open(train_steps: int, steps: int) -> tuple[int, ...]:
 def strided(train_steps: int, steps: int) -> tuple[int, ...]:
     """Returns ``0, s, 2 s, ...`` descending for the smallest integer stride s that gives exactly ``steps`` of them.
 
-    The grid of the OpenAI diffusion code and CogACT; a single step is ``train_steps // 2`` there.
+    The grid of the OpenAI diffusion code and CogACT. A single step is number 50 there, however many were trained.
 
     Raises:
         PolicyError: no stride gives this count.
     """
     _check_steps(train_steps, steps)
-    if steps == 1:
-        return (train_steps // 2,)
+    if steps == 1 and train_steps > 50:
+        return (50,)
     for stride in range(1, train_steps):
         grid = range(0, train_steps, stride)
         if len(grid) == steps:
             return tuple(reversed(grid))
-    counts = sorted({len(range(0, train_steps, stride)) for stride in range(1, train_steps)} | {1})
+    single = {1} if train_steps > 50 else set()
+    counts = sorted({len(range(0, train_steps, stride)) for stride in range(1, train_steps)} | single)
     allowed = ", ".join(map(str, counts))
     raise PolicyError(f"No integer stride gives {steps} of {train_steps} diffusion steps; allowed are {allowed}.")
 

@@ -147,7 +147,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
-        raise CheckpointError(f"Cannot read {path}: {problem}.") from problem
+        raise CheckpointError(f"Cannot read {path}: {problem}; it must hold a JSON object, copy it again.") from problem
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} must hold a JSON object at its top level.")
     return data
@@ -170,7 +170,10 @@ def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], where: object
     kinds = {"unexpected": unexpected, "missing": missing, "misshapen": misshapen}
     if any(kinds.values()):
         text = "; ".join(f"{kind}: {_listing(names)}" for kind, names in kinds.items() if names)
-        raise CheckpointError(f"{where} does not fit {type(network).__name__}: {text}.")
+        raise CheckpointError(
+            f"{where} does not fit {type(network).__name__}: {text}. "
+            "Give the complete weights with their own config.json."
+        )
     network.load_state_dict(dict(tensors), strict=True, assign=True)
 
 

@@ -87,6 +87,23 @@ def test_an_embedding_of_another_width_and_another_tower_are_refused(edited, tmp
         load_policy(directory)
 
 
+@pytest.mark.parametrize("name", ["rdt_aloha", "h_rdt_aloha"])
+def test_an_embedding_with_more_tokens_than_positions_is_refused(edited, name):
+    directory = edited(name, encoders__language={"file": "long.safetensors"})
+    LanguageFile({WORDS: torch.zeros(3, 5), "a longer sentence": torch.zeros(7, 5)}).save(
+        directory / "long.safetensors"
+    )
+    with pytest.raises(CheckpointError, match="has 7 tokens, but this checkpoint takes at most 6; shorten"):
+        load_policy(directory)
+
+
+def test_an_embedding_that_is_not_finite_is_refused(edited):
+    directory = edited("rdt_aloha", encoders__language={"file": "broken.safetensors"})
+    LanguageFile({WORDS: torch.full((3, 5), torch.nan)}).save(directory / "broken.safetensors")
+    with pytest.raises(CheckpointError, match=f"embedding of '{WORDS}' is not finite; embed"):
+        load_policy(directory)
+
+
 def test_one_tower_instead_of_two_is_refused(edited):
     directory = edited("h_rdt_aloha", encoders__vision={"siglip": "one"})
     (directory / "one").mkdir()

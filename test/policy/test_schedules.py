@@ -42,6 +42,12 @@ def test_the_grid_of_rdt():
     assert schedules.linspace_open(1000, 5) == (999, 799, 599, 400, 200)
 
 
+def test_the_single_step_of_the_strided_grid_is_number_fifty_however_many_were_trained():
+    assert schedules.strided(1000, 1) == (50,)
+    with pytest.raises(PolicyError, match=r"gives 1 of 50 .* allowed are 2, 3"):
+        schedules.strided(50, 1)
+
+
 def test_a_grid_that_no_stride_gives_names_those_that_can_be():
     with pytest.raises(PolicyError, match=r"gives 30 of 100 .* allowed are 1, 2, 3, 4, 5"):
         schedules.strided(100, 30)

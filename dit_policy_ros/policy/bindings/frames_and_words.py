@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from dit_policy_ros.errors import CheckpointError
 from dit_policy_ros.policy.bindings.binding import (
     Encoders,
     FamilyPolicyConfig,
@@ -14,6 +15,7 @@ from dit_policy_ros.policy.bindings.binding import (
     check_width,
     needed,
 )
+from dit_policy_ros.policy.encoders.language import LanguageFile
 
 
 class FramesAndWords:
@@ -24,11 +26,13 @@ class FramesAndWords:
     lead = 0
     alone = True
 
-    def _join(self, encoders: Encoders, config: FamilyPolicyConfig, image_width: int, word_width: int) -> int:
+    def _join(
+        self, encoders: Encoders, config: FamilyPolicyConfig, image_width: int, word_width: int, most_words: int
+    ) -> int:
         """Takes the encoders and returns the number of image tokens.
 
         Raises:
-            CheckpointError: an encoder is missing, or of another width than the network's.
+            CheckpointError: an encoder is missing, or of another width than the network's; or an embedding is longer.
         """
         self.config = config
         self.language = needed(encoders.language, "language", self.family)
@@ -36,6 +40,11 @@ class FramesAndWords:
         tokens, width = self.frames.shape
         check_width(width, image_width, "image feature")
         check_width(self.language.width, word_width, "language embedding")
+        if isinstance(self.language, LanguageFile) and self.language.tokens > most_words:
+            raise CheckpointError(
+                f"A language embedding has {self.language.tokens} tokens, but this checkpoint takes at most "
+                f"{most_words}; shorten the sentence and embed it again."
+            )
         return tokens
 
     def look(self, images: Images, instruction: str, epoch: int) -> Mapping[str, Tensor]:

@@ -32,9 +32,11 @@ class HRdtBinding(FramesAndWords):
         """
         c = network.config
         self.network = network
-        tokens = self._join(encoders, config, c.img_widths[0], c.lang_widths[0])
+        tokens = self._join(encoders, config, c.img_widths[0], c.lang_widths[0], c.max_lang_tokens)
         if tokens > c.max_img_tokens:
-            raise CheckpointError(f"{tokens} image tokens; this checkpoint takes at most {c.max_img_tokens}.")
+            raise CheckpointError(
+                f"{tokens} image tokens; this checkpoint takes at most {c.max_img_tokens}; name fewer cameras."
+            )
         check_width(0 if config.states is None else config.states.width, c.state_widths[0], "state vector")
         check_width(config.actions.width, c.action_dim, "action vector")
         self.horizon = c.horizon

@@ -30,11 +30,11 @@ class RdtBinding(FramesAndWords):
         """
         c = network.config
         self.network = network
-        tokens = self._join(encoders, config, c.img_widths[0], c.lang_widths[0])
+        tokens = self._join(encoders, config, c.img_widths[0], c.lang_widths[0], c.max_lang_tokens)
         if tokens != c.img_tokens:
             raise CheckpointError(
                 f"{config.frames} frames of {len(config.cameras)} cameras make {tokens} image tokens; this checkpoint "
-                f"takes {c.img_tokens}."
+                f"takes {c.img_tokens}; change 'cameras' or 'frames'."
             )
         if config.states is None or (config.states.mask != config.actions.mask).any():
             raise CheckpointError("RDT has one mask: states and actions must fill the same slots.")

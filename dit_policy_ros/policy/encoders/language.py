@@ -73,6 +73,8 @@ class LanguageFile:
         if len(widths) > 1:
             raise CheckpointError(f"Language embeddings of the widths {widths} are mixed; make all with one encoder.")
         self.width = widths[0] if widths else 0
+        self.tokens = max((len(value) for value in self.embeddings.values()), default=0)
+        """Of the longest."""
 
     @classmethod
     def load(cls, path: str | Path) -> LanguageFile:
@@ -88,8 +90,11 @@ class LanguageFile:
         wrong = [f"'{name}' {tuple(value.shape)}" for name, value in embeddings.items() if value.ndim != 2]
         if wrong or not embeddings:
             raise CheckpointError(
-                f"{path} must hold (tokens, width) embeddings by instruction; got {', '.join(wrong)}."
+                f"{path} must hold (tokens, width) embeddings by instruction; got {', '.join(wrong) or 'nothing'}."
             )
+        broken = [name for name, value in embeddings.items() if not value.isfinite().all()]
+        if broken:
+            raise CheckpointError(f"{path}: the embedding of '{broken[0]}' is not finite; embed the sentence again.")
         return cls(embeddings)
 
     @classmethod

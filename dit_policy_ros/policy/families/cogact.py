@@ -23,7 +23,7 @@ from dit_policy_ros.policy.guide import Guide, guided
 from dit_policy_ros.policy.layers import Mlp, TimestepEmbedder, check_tokens, gelu_tanh
 from dit_policy_ros.policy.samplers import ddim, ddpm
 from dit_policy_ros.policy.samplers.ddim import Denoiser
-from dit_policy_ros.policy.schedules import NoiseSchedule, squared_cosine, strided
+from dit_policy_ros.policy.schedules import NoiseSchedule, linear, squared_cosine, strided
 from dit_policy_ros.policy.weights import Shapes
 
 __all__ = ["PREFIXES", "CogAct", "CogActCache", "CogActConfig", "build", "configure", "detect"]
@@ -132,7 +132,10 @@ class CogAct(nn.Module):
     @cached_property
     def schedule(self) -> NoiseSchedule:
         """Noise of every diffusion step."""
-        return squared_cosine(self.config.train_steps, single_precision=False)
+        steps = self.config.train_steps
+        if self.config.noise_schedule == "linear":  # variances of 1000 steps, scaled to this number of them
+            return linear(steps, 0.1 / steps, 20 / steps, single_precision=False)
+        return squared_cosine(steps, single_precision=False)
 
     def encode(self, cognition_token: Tensor, dropped: Tensor | None = None) -> CogActCache:
         """Embeds the cognition token (B, 1, token_width).

@@ -33,6 +33,7 @@ def settings(reference: Mapping[str, Any]) -> dict[str, Any]:
         "train_steps": schedule["train_steps"],
         "inference_steps": schedule["inference_steps"],
         "guidance_scale": schedule["classifier_free_guidance_scale"],
+        "noise_schedule": schedule.get("beta_schedule", "squaredcos_cap_v2"),
     }
 
 
@@ -78,18 +79,20 @@ def _condition(network: CogAct, case: Case, inputs: Arrays, reference: Reference
     return {"embedding": cache.condition, "embedding_null": cache.null.expand_as(cache.condition)}
 
 
+def _sampled(network: CogAct, case: Case, inputs: Arrays) -> Tensor:
+    return network.sample(
+        network.encode(inputs["cognition_token"]),
+        inputs["noise"],
+        option(case, "steps"),
+        option(case, "cfg_scale"),
+        step_noise=inputs.get("step_noise"),
+        ancestral="step_noise" in inputs,
+    )
+
+
 def _sample(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
-    ancestral = "step_noise" in inputs
-    cache = network.encode(inputs["cognition_token"])
     with Recording(network=network) as recording:
-        actions = network.sample(
-            cache,
-            inputs["noise"],
-            option(case, "steps"),
-            option(case, "cfg_scale"),
-            step_noise=inputs.get("step_noise"),
-            ancestral=ancestral,
-        )
+        actions = _sampled(network, case, inputs)
     samples = recording.arguments("network", 1)
     timesteps = torch.cat(recording.arguments("network", 2))
     clean = [
@@ -118,8 +121,7 @@ def _loss(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> 
 
 def _predict(network: CogAct, case: Case, inputs: Arrays, reference: Reference) -> Outputs:
     statistics = reference.data["config"]["action_statistics"]
-    cache = network.encode(inputs["cognition_token"])
-    samples = network.sample(cache, inputs["noise"], option(case, "steps"), option(case, "cfg_scale"))
+    samples = _sampled(network, case, inputs)
     low, high, mask = (np.array(statistics[key]) for key in ("q01", "q99", "mask"))
     actions, normalized = unnormalize(samples[0].double().numpy(), low, high, mask)
     return {

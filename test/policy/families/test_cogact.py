@@ -1,4 +1,6 @@
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from family_checks import (
 
 from dit_policy_ros.errors import CheckpointError, PolicyError
 from dit_policy_ros.policy.families import cogact, load_network
+from dit_policy_ros.policy.references import cogact as runner
 from dit_policy_ros.policy.references.cogact import unnormalize
+from dit_policy_ros.policy.references.directory import Reference
 
 SMALL = cogact.CogActConfig(
     hidden=24,
@@ -92,6 +96,34 @@ def test_a_step_count_without_a_stride_is_refused():
     token, noise = example(SMALL)
     with pytest.raises(PolicyError, match="60"):
         net.sample(net.encode(token), noise, steps=60)
+
+
+def test_the_schedule_is_that_of_the_settings(tmp_path):
+    net = random_network("cogact", SMALL)
+    path = save_checkpoint(net, tmp_path, {"num_heads": 3, "noise_schedule": "linear", "train_steps": 50})
+    levels = load_network(path).schedule.alphas_cumprod
+    betas = 1 - np.array(levels[1:]) / np.array(levels[:-1])
+    np.testing.assert_allclose(betas[[0, -1]], [0.02 * (0.1 + 19.9 / 49), 20 * 0.02], rtol=1e-12)
+    path = save_checkpoint(net, tmp_path, {"num_heads": 3, "noise_schedule": "sigmoid"})
+    with pytest.raises(CheckpointError, match=r"'noise_schedule' .* 'sigmoid'.* linear, squaredcos_cap_v2"):
+        load_network(path)
+
+
+def test_predicted_actions_may_come_from_the_ancestral_sampler():
+    net = random_network("cogact", replace(SMALL, action_dim=7, history_dim=7, train_steps=10))
+    generator = torch.Generator().manual_seed(3)
+    token, noise, steps = (torch.randn(*shape, generator=generator) for shape in ((1, 1, 10), (1, 5, 7), (10, 1, 5, 7)))
+    inputs = {"cognition_token": token, "noise": noise, "step_noise": steps}
+    statistics = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
+    reference = Reference(Path(), {"config": {"action_statistics": statistics}}, {})
+    case = {"name": "predict_action", "kind": "sample_unnormalized", "settings": {"cfg_scale": 1.5, "steps": 10}}
+    with torch.no_grad():
+        outputs = runner.run(net, case, inputs, reference)
+        expected = net.sample(net.encode(token), noise, guidance_scale=1.5, step_noise=steps, ancestral=True)
+        plain = net.sample(net.encode(token), noise, 10, 1.5)
+    assert torch.equal(outputs["samples"], expected)
+    assert not torch.allclose(expected, plain)
+    assert_close(outputs["actions"][..., :6], expected[0, :, :6].clamp(-1, 1).double(), 1e-6)
 
 
 def test_a_token_of_another_language_model_is_refused():
