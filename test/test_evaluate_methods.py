@@ -6,6 +6,7 @@ import pytest
 from test_commands_on_a_policy import policy as tiny_policy
 
 from dit_policy_ros.__main__ import main
+from dit_policy_ros.commands import episodes
 from dit_policy_ros.evaluate import sweep
 from dit_policy_ros.sim import worlds
 
@@ -29,10 +30,10 @@ def short(monkeypatch):
         object.__setattr__(worlds.WORLDS[name], "episode_steps", steps)
 
 
-def evaluate(policy, report, *options):
+def evaluate(policy, report, *options, ends=0):
     arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--episodes", "1"]
     arguments += ["--context-delay", "0.1"]
-    assert main([*arguments, "--workers", "1", "--report", str(report), *options]) == 0
+    assert main([*arguments, "--workers", "1", "--report", str(report), *options]) == ends
     return json.loads((report / "report.json").read_text())
 
 
@@ -63,11 +64,57 @@ def test_a_sweep_covers_both_delays_and_goes_on_where_it_was(policy, tmp_path, m
     each = [(0.0, 0.06), (0.2, 0.06), (0.1, 0.06), (0.1, 0.1)]
     assert delays == [(method, *pair) for method in ("splice", "naive") for pair in each]
     assert "<svg" in (tmp_path / "index.html").read_text()
-    (tmp_path / "report.json").write_text(json.dumps({**data, "points": data["points"][:5]}))
+    files = sorted((tmp_path / "points").glob("*.json"))
+    assert len(files) == 8
+    for file in files[:3]:
+        file.unlink()
     capsys.readouterr()
     again = evaluate(policy, tmp_path, "--sweep", "--method", "splice,naive")
-    assert capsys.readouterr().out.count("naive, context") == 3
-    assert [p["metrics"] for p in again["points"]] == [p["metrics"] for p in data["points"]]
+    told = capsys.readouterr().out
+    assert "5 of 8 points are finished" in told
+    assert told.count("naive, context") == 3
+    assert again["points"] == data["points"]
+
+
+def test_an_interrupted_sweep_loses_one_point_at_most_and_measures_none_twice(policy, tmp_path, monkeypatch, capsys):
+    options = ("--method", "splice,naive", "--episodes", "2")
+    whole = evaluate(policy, tmp_path / "whole", *options)
+    real, ran = episodes._job, []
+
+    def counting(job):
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        ran.append(job)
+        return real(job)
+
+    monkeypatch.setattr(episodes, "_job", counting)
+    assert evaluate(policy, tmp_path / "cut", *options, ends=130)["points"] == whole["points"][:1]
+    monkeypatch.setattr(episodes, "_job", lambda job: (ran.append(job), real(job))[1])
+    again = evaluate(policy, tmp_path / "cut", *options)
+    assert "1 of 2 points are finished" in capsys.readouterr().out
+    assert len(ran) == 3 + 2, "of four, one episode was measured twice: that of the point that was cut"
+    assert again["points"] == whole["points"]
+    (tmp_path / "cut" / "index.html").unlink()
+    evaluate(policy, tmp_path / "cut", *options)
+    assert len(ran) == 5
+    assert "naive" in (tmp_path / "cut" / "index.html").read_text(), "drawn from finished points alone"
+
+
+def test_more_methods_later_keep_the_points_and_another_seed_does_not(policy, tmp_path, capsys):
+    first = evaluate(policy, tmp_path, "--method", "splice,naive")
+    more = evaluate(policy, tmp_path, "--method", "splice,naive,best_of")
+    assert "2 of 3 points are finished" in capsys.readouterr().out
+    assert [point["strict"] for point in more["points"][:2]] == [point["strict"] for point in first["points"]]
+    evaluate(policy, tmp_path, "--method", "splice,naive", "--seed", "7")
+    told = capsys.readouterr().out
+    assert "0 of 2 points are finished" in told
+    assert "2 of other code, weights, seeds or options lie there too" in told
+    for file in (tmp_path / "points").glob("naive-*.json"):
+        file.write_text("{}")
+    arguments = ["evaluate", "--policy", str(policy), "--world", "aloha_transfer_cube", "--episodes", "1"]
+    arguments += ["--context-delay", "0.1", "--report", str(tmp_path), "--method", "splice,naive"]
+    assert main(arguments) == 2
+    assert "delete it to measure it anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("axis", ["context", "action"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,13 @@ def run_episodes(jobs: Sequence[tuple[Task, int]], workers: int) -> Iterator:
     if workers <= 1:
         yield from map(_job, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, _leave_interrupts) as pool:
         yield from pool.imap_unordered(_job, jobs)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent ends its workers itself, without their tracebacks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def frozen_trace(trace: Mapping[str, Iterable[float]]) -> tuple[tuple[str, tuple[float, ...]], ...]:

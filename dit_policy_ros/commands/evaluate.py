@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ on every machine. Success is reported as `strict` (it holds at the end, the givi
 environment's largest reward was reached once).
 
 With several methods (--method a,b or all) every one of them is measured at these delays and compared on the same
-seeds; with --sweep each of them over context delays from 0 to 1 s and over action delays from 0 to 0.3 s. A run that
-was interrupted goes on where it was when it is started again with the same options. Beside the page lies table.md.
+seeds; with --sweep each of them over context delays from 0 to 1 s and over action delays from 0 to 0.3 s. Every
+finished point is a file in REPORT/points, known by weights, code, versions, world, seeds, delays and options: a run
+that was interrupted goes on where it was, and page and table.md are drawn anew after each point.
 
 Examples:
   python -m dit_policy_ros evaluate --policy models/demo --world aloha_transfer_cube --episodes 100 --report out
@@ -196,20 +198,22 @@ def _measure(args: argparse.Namespace, task) -> int:
 
 
 def _compare(args: argparse.Namespace, task, methods: tuple[str, ...]) -> int:
-    """Evaluates many conditions, and writes the report after each of them."""
+    """Evaluates many conditions; keeps each point and draws the report anew as soon as it is finished."""
     from tqdm import tqdm
 
     from dit_policy_ros.commands.episodes import run_episodes
-    from dit_policy_ros.evaluate.report import now, versions_in_use
-    from dit_policy_ros.evaluate.sweep import Condition, Sweep, curves, point_of, write_json
-    from dit_policy_ros.evaluate.sweep_page import OWN, write_sweep_page
-    from dit_policy_ros.evaluate.sweep_table import write_table
+    from dit_policy_ros.evaluate.sweep import Condition, curves, point_of
     from dit_policy_ros.policy.checkpoint import weights_sha256
 
     at = Condition("", task.context_delay_s, task.action_delay_s, task.pattern)
     conditions = curves(methods, at, args.sweep) if args.sweep else tuple(replace(at, method=name) for name in methods)
-    seeds, digest, command = range(args.seed, args.seed + args.episodes), weights_sha256(task.policy), _command(args)
-    points = _finished(args.report, digest, command, conditions)
+    seeds, digest = range(args.seed, args.seed + args.episodes), weights_sha256(task.policy)
+    files = _point_files(args, task, digest)
+    known = {condition: files.load(condition) for condition in conditions}
+    points = {condition: point for condition, point in known.items() if point is not None}
+    print(_found(files, points, conditions))
+    if points:
+        _draw(args, digest, [points[known] for known in conditions if known in points])
     missing = [condition for condition in conditions if condition not in points]
     jobs = [(_under(task, condition), seed) for condition in missing for seed in seeds]
     of_task: dict = {_under(task, condition): condition for condition in missing}
@@ -220,20 +224,37 @@ def _compare(args: argparse.Namespace, task, methods: tuple[str, ...]) -> int:
         if len(records[condition]) < len(seeds):
             continue
         point = points[condition] = point_of(condition, records.pop(condition))
-        ordered = tuple(points[known] for known in conditions if known in points)
-        sweep = Sweep(args.world, str(args.policy), digest, ordered, command, now(), versions_in_use())
-        write_json(sweep, args.report)
-        write_sweep_page(sweep, args.report)
-        write_table(sweep, args.report)
-        tqdm.write(
-            f"{condition.method or OWN}, context {condition.context_delay_s:g} s, action {condition.action_delay_s:g} "
-            f"s, {condition.pattern}: strict {point.successes} of {len(seeds)} "
-            f"({point.interval.lower:.1%} to {point.interval.upper:.1%}, 95 %)"
-        )
-        if point.metrics["context_wait"].get("advice"):
-            tqdm.write(f"  {point.metrics['context_wait']['advice']}")
+        files.save(point)
+        _draw(args, digest, [points[known] for known in conditions if known in points])
+        tqdm.write(_told(point))
     print(f"Page: {args.report / 'index.html'}\nTable: {args.report / 'table.md'}")
     return 0
+
+
+def _draw(args: argparse.Namespace, digest: str, points: list) -> None:
+    """Writes ``report.json``, the page and the table of the points that are finished."""
+    from dit_policy_ros.evaluate.report import now, versions_in_use
+    from dit_policy_ros.evaluate.sweep import Sweep, write_json
+    from dit_policy_ros.evaluate.sweep_page import write_sweep_page
+    from dit_policy_ros.evaluate.sweep_table import write_table
+
+    sweep = Sweep(args.world, str(args.policy), digest, tuple(points), _command(args), now(), versions_in_use())
+    write_json(sweep, args.report)
+    write_sweep_page(sweep, args.report)
+    write_table(sweep, args.report)
+
+
+def _told(point) -> str:
+    """A finished point in a line, and what a limit cost in another."""
+    from dit_policy_ros.evaluate.sweep_page import OWN
+
+    condition, interval = point.condition, point.interval
+    advice = point.metrics["context_wait"].get("advice")
+    return (
+        f"{condition.method or OWN}, context {condition.context_delay_s:g} s, action {condition.action_delay_s:g} "
+        f"s, {condition.pattern}: strict {point.successes} of {len(point.seeds)} "
+        f"({interval.lower:.1%} to {interval.upper:.1%}, 95 %)" + (f"\n  {advice}" if advice else "")
+    )
 
 
 def _under(task, condition):
@@ -245,18 +266,34 @@ def _under(task, condition):
     )
 
 
-def _finished(directory: Path, digest: str, command: str, conditions) -> dict:
-    """Points of an earlier run of the same command with the same weights."""
-    from dit_policy_ros.evaluate.sweep import Point
+def _point_files(args: argparse.Namespace, task, digest: str):
+    """Finished points, known by everything that decides a result beside method and delays."""
+    from dit_policy_ros.evaluate.report import versions_in_use
+    from dit_policy_ros.evaluate.sweep_points import PointFiles, folder_sha256, running_code_sha256
+    from dit_policy_ros.resources import find_config
 
-    file = directory / "report.json"
-    if not file.is_file():
-        return {}
-    data = json.loads(file.read_text(encoding="utf-8"))
-    if data.get("kind") != "sweep" or data["policy"]["sha256"] != digest or data["command"] != command:
-        return {}
-    points = [Point.from_dict(entry) for entry in data["points"]]
-    return {point.condition: point for point in points if point.condition in conditions}
+    setting = {
+        "world": task.world,
+        "phrases": task.phrases,
+        "seeds": [args.seed, args.episodes],
+        "weights_sha256": digest,
+        "policy_sha256": folder_sha256(task.policy),
+        "robot_sha256": hashlib.sha256(find_config("robots", task.robot).read_bytes()).hexdigest(),
+        "code_sha256": running_code_sha256(),
+        "versions": versions_in_use(),
+        "horizon_s": task.horizon_s,
+        "encode_period_s": task.encode_period_s,
+        "max_context_age_s": task.max_context_age_s,
+        "device": task.device,
+        "trace": [[system, list(values)] for system, values in task.trace],
+    }
+    return PointFiles(args.report, setting)
+
+
+def _found(files, points, conditions) -> str:
+    others = files.others(conditions)
+    unused = f" {others} of other code, weights, seeds or options lie there too and are not used." if others else ""
+    return f"{len(points)} of {len(conditions)} points are finished, in {files.folder}.{unused}"
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -29,7 +29,11 @@ class Received:
 
 
 def live_smoothness(
-    chunks: Sequence[Received], plans: Sequence[ActionChunk], times_ns: np.ndarray, commanded: np.ndarray
+    chunks: Sequence[Received],
+    plans: Sequence[ActionChunk],
+    times_ns: np.ndarray,
+    commanded: np.ndarray,
+    arms: Sequence[Sequence[str]] = (),
 ) -> Smoothness:
     """Measures an episode.
 
@@ -38,8 +42,9 @@ def live_smoothness(
         plans: what the executor told it was going to do, oldest first; without any, the chunk before stands for it.
         times_ns: (T,) equally spaced.
         commanded: (T, J) at these.
+        arms: of ``actions.smoothness.arms_of``.
     """
-    seams = live_seams(chunks, plans)
+    seams = live_seams(chunks, plans, arms)
     starts_ns = np.array([received.received_ns for received in chunks], dtype=np.int64)
     newest = np.searchsorted(starts_ns, times_ns, side="right") - 1
     planned = np.array(
@@ -55,7 +60,9 @@ def live_smoothness(
     return smoothness_of(seams, commanded, step_s, planned, ages_s)
 
 
-def live_seams(chunks: Sequence[Received], plans: Sequence[ActionChunk]) -> tuple[Seam, ...]:
+def live_seams(
+    chunks: Sequence[Received], plans: Sequence[ActionChunk], arms: Sequence[Sequence[str]] = ()
+) -> tuple[Seam, ...]:
     """Returns the seam of every chunk; the first joins nothing."""
     if not chunks:
         return ()
@@ -64,7 +71,7 @@ def live_seams(chunks: Sequence[Received], plans: Sequence[ActionChunk]) -> tupl
         # The newest plan that does not know the chunk yet.
         known = [plan for plan in plans if plan.observation_ns < after.chunk.observation_ns]
         running = known[-1] if known and known[-1].start_ns <= after.received_ns else before.chunk
-        seams.append(seam_of(running, after.chunk, after.received_ns))
+        seams.append(seam_of(running, after.chunk, after.received_ns, arms))
     return tuple(seams)
 
 

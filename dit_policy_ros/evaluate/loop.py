@@ -8,12 +8,13 @@ result is handed over at the instant that the delays say.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from dit_policy_ros.actions.smoothness import seam_of
+from dit_policy_ros.actions.smoothness import arms_of, seam_of
 from dit_policy_ros.actions.splice import committed_prefix, with_pending
 from dit_policy_ros.actions.timing import timing_of
-from dit_policy_ros.errors import PolicyError
+from dit_policy_ros.errors import DitPolicyError
 from dit_policy_ros.evaluate.delays import ACTION, CONTEXT, Trace, delays_ns
 from dit_policy_ros.evaluate.loop_log import LoopLog
 from dit_policy_ros.evaluate.smoothness import Smoothness, smoothness_of
@@ -24,6 +25,7 @@ from dit_policy_ros.runtime.executor import Executor
 from dit_policy_ros.runtime.executor_config import ExecutorConfig
 from dit_policy_ros.runtime.fast_system import ActJob, FastSystem
 from dit_policy_ros.runtime.incidents import count_stale
+from dit_policy_ros.runtime.inference import checked
 from dit_policy_ros.runtime.schedule import ScheduleConfig
 from dit_policy_ros.runtime.slow_system import EncodeJob, SlowSystem
 from dit_policy_ros.runtime.synchroniser import Synchroniser, history_of
@@ -79,6 +81,7 @@ class TwoSystemLoop:
         self.config = config
         self.body, self.policy = body, policy
         self.start_ns = body.now_ns()
+        self._arms = arms_of(spec)
         self.synchroniser = Synchroniser(spec, history=history_of(policy))
         self.executor = Executor(spec, config.executor)
         self.executor.activate(self.start_ns)
@@ -175,7 +178,8 @@ class TwoSystemLoop:
         if observation is None:
             return
         job = self.slow.begin(now_ns, observation)
-        context = self._infer(lambda: self.policy.encode(observation, self.instruction, self.epoch), self.log.encodes)
+        encode = partial(self.policy.encode, observation, self.instruction, self.epoch)
+        context = self._infer(encode, "encode", self.log.encodes)
         arrival_ns = max(now_ns, observation.stamp_ns + next(self._context_delays))
         self.encoding = _Flight(arrival_ns, job, context)
         self.log.encodes += 1
@@ -188,18 +192,19 @@ class TwoSystemLoop:
         if observation is None:
             return
         job = self.fast.begin(now_ns, observation, self.committed)
-        chunk = self._infer(lambda: self.policy.act(observation, job.context, job.committed), self.log.chunks)
+        act = partial(self.policy.act, observation, job.context, job.committed)
+        chunk = self._infer(act, "act", self.log.chunks)
         if chunk is not None:
             self.took(chunk)
         arrival_ns = max(now_ns, observation.stamp_ns + next(self._action_delays))
         self.acting = _Flight(arrival_ns, job, chunk)
         self.log.chunks += 1
 
-    def _infer(self, infer, before: int):
+    def _infer(self, infer, what: str, before: int):
         """Returns a result, or None where the policy failed though it was able to work before."""
         try:
-            return infer()
-        except PolicyError as problem:
+            return checked(infer, what)
+        except DitPolicyError as problem:
             if not before:
                 raise
             self.log.failures.append(str(problem))
@@ -250,7 +255,7 @@ class TwoSystemLoop:
     def _note(self, now_ns: int) -> None:
         splices = self.executor.drain_splices()
         if splices and self._accepted:
-            self.log.seams.append(seam_of(*self._accepted, now_ns))
+            self.log.seams.append(seam_of(*self._accepted, now_ns, self._arms))
         self._accepted = None
         self.log.splices.extend(splices)
         changes = self.executor.drain_changes()

@@ -12,7 +12,7 @@ from dit_policy_ros.evaluate import plots
 from dit_policy_ros.evaluate.document import document, panels, write_whole
 from dit_policy_ros.evaluate.record import EpisodeRecord, worst_first
 from dit_policy_ros.evaluate.report import INTERVAL_METHOD, Report, join
-from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS, STEP_BACK_MEANS
 from dit_policy_ros.evaluate.statistics import Interval, percentiles
 from dit_policy_ros.evaluate.timing_page import timing_tables
 
@@ -223,7 +223,8 @@ def _repeat(report: Report) -> str:
     return (
         f"<h2>To repeat it</h2><pre>{escape(report.command)}</pre><dl>{rows}</dl>"
         '<p class="muted">Context age: time since the observation behind the context that the running chunk was made '
-        f"with. {SEAM_JUMP_MEANS} Tracking error: measured minus commanded position at the same instant. In the table: "
+        f"with. {SEAM_JUMP_MEANS} {STEP_BACK_MEANS} Tracking error: measured minus commanded position at the same "
+        "instant. In the table: "
         "best reward, reward at the end, when the largest reward was reached, context age, largest jump at a seam, "
         "waypoints that the limiter changed, chunks refused.</p>"
     )

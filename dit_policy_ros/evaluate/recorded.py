@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dit_policy_ros.actions.smoothness import arms_of
 from dit_policy_ros.data import messages
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.errors import BagError
@@ -77,7 +78,7 @@ def from_bag(episode: Episode, video: str = "", bag: str = "") -> EpisodeRecord:
             "observation to context": np.array([seconds(received - stamp) for received, stamp in contexts]),
         },
         context_wait=live_context_wait(chunks, events, end_ns),
-        smoothness=live_smoothness(chunks, plans, times_ns, commanded),
+        smoothness=live_smoothness(chunks, plans, times_ns, commanded, arms_of(episode.robot)),
         stages_ms=stages_of(s for _, message in _messages(episode, DIAGNOSTICS_TOPIC) for s in message.status),
         video=video,
         bag=bag,

@@ -11,7 +11,7 @@ from dit_policy_ros.data.scratch import thinned
 from dit_policy_ros.evaluate import plots, replay_plots
 from dit_policy_ros.evaluate.document import panels
 from dit_policy_ros.evaluate.replay_report import ReplayReport
-from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, SEAM_JUMP_MEANS, STEP_BACK_MEANS
 from dit_policy_ros.evaluate.statistics import percentiles
 from dit_policy_ros.evaluate.svg import MOST_POINTS
 
@@ -104,7 +104,7 @@ def _smoothness(report: ReplayReport) -> str:
         if values
     )
     backwards = figures["seams_backwards"]
-    share = "" if backwards is None else f" {100 * backwards:.1f} % of the seams step back."
+    share = "" if backwards is None else f" {STEP_BACK_MEANS} {100 * backwards:.1f} % of the seams do."
     return (
         '<h2>Smoothness and latency</h2><div class="scroll tall"><table><thead><tr><th>smaller is better</th>'
         '<th class="number">median</th><th class="number">95 %</th><th class="number">99 %</th>'

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dit_policy_ros.actions.smoothness import Seam, spectral_arc_length
+from dit_policy_ros.actions.smoothness import MOVING_RAD_S, Seam, spectral_arc_length
 from dit_policy_ros.data.quantiles import without_nan
 from dit_policy_ros.data.scratch import ScratchTable
 from dit_policy_ros.evaluate.statistics import percentiles
@@ -19,6 +19,12 @@ SEAM_JUMP_MEANS = (
     "executed, at the instant at which the chunk arrives (or begins, if that is later), before limits."
 )
 """What is called so on every page; measured by ``actions.smoothness.seam_of``."""
+STEP_BACK = "seams that step back"
+STEP_BACK_MEANS = (
+    "Step back: at the seam an arm is moved against the direction in which it was moving, the jump included, before "
+    f"and after at more than {MOVING_RAD_S:g} rad/s over its joints; slower motion has no direction."
+)
+"""The same on every page; measured there too."""
 
 
 class SeamLog:
@@ -27,7 +33,7 @@ class SeamLog:
     def __init__(self, joints: int) -> None:
         self._tables = {
             **{name: ScratchTable(joints) for name in ("position", "velocity", "second_difference", "step")},
-            **{name: ScratchTable() for name in ("momentum", "delay_s")},
+            **{name: ScratchTable() for name in ("momentum", "steps_back", "delay_s")},
         }
 
     def append(self, seam: Seam) -> None:
@@ -36,16 +42,15 @@ class SeamLog:
             table.append(seconds(seam.delay_ns) if name == "delay_s" else getattr(seam, name))
 
     def array(self, name: str) -> np.ndarray:
-        """Returns a figure of all seams, (C, J), or (C,) for 'momentum' and 'delay_s'; named as in ``Seam``."""
+        """Returns a figure of all seams, (C, J), or (C,) for those of whole seams; named as in ``Seam``."""
         return self._tables[name].array()
 
     def summary(self) -> dict[str, object]:
         """Returns percentiles by name, over single joints at single seams."""
-        momenta = without_nan(self.array("momentum"))
         return {
             "seam_position": percentiles(self.array("position")),
             "seam_velocity": percentiles(self.array("velocity")),
-            "seams_backwards": float((momenta < 0.0).mean()) if len(momenta) else None,
+            "seams_backwards": _mean(self.array("steps_back")),
             "chunk_step": percentiles(self.array("step")),
             "chunk_second_difference": percentiles(self.array("second_difference")),
             "delay_consumed_s": percentiles(self.array("delay_s")),
@@ -61,7 +66,9 @@ class Smoothness:
     seam_velocities: np.ndarray
     """(C, J) change of velocity there, [1/s]."""
     momenta: np.ndarray
-    """(C,) cosine between the velocities before and after a seam; below 0 is a step back."""
+    """(C,) cosine between the velocities before and after a seam, see ``Seam.momentum``."""
+    steps_back: np.ndarray
+    """(C,) 1 where an arm steps back, see ``STEP_BACK_MEANS``, 0 elsewhere; NaN for a chunk that joins nothing."""
     second_differences: np.ndarray
     """(C, J) mean absolute second difference inside each chunk."""
     steps: np.ndarray
@@ -106,6 +113,7 @@ def smoothness_of(
         seam_positions=rows.array("position"),
         seam_velocities=rows.array("velocity"),
         momenta=rows.array("momentum"),
+        steps_back=rows.array("steps_back"),
         second_differences=rows.array("second_difference"),
         steps=rows.array("step"),
         delays_s=rows.array("delay_s"),
@@ -124,18 +132,23 @@ def summary(episodes: Iterable[Smoothness]) -> dict[str, object]:
         parts = [np.atleast_1d(getattr(episode, name)).reshape(-1) for episode in known]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    unplanned, momenta = pooled("unplanned"), pooled("momenta")
-    unplanned, momenta = unplanned[np.isfinite(unplanned)], momenta[np.isfinite(momenta)]
     return {
         "seam_position": percentiles(pooled("seam_positions")),
         "seam_velocity": percentiles(pooled("seam_velocities")),
-        "momentum_cosine": percentiles(momenta, (1, 5, 50)),
-        "seams_backwards": float((momenta < 0.0).mean()) if len(momenta) else None,
+        "momentum_cosine": percentiles(pooled("momenta"), (1, 5, 50)),
+        "seams_backwards": _mean(pooled("steps_back")),
         "chunk_step": percentiles(pooled("steps")),
         "chunk_second_difference": percentiles(pooled("second_differences")),
+        "chunk_second_difference_mean": _mean(pooled("second_differences")),
         "commanded_second_difference": percentiles(pooled("commanded_second_differences")),
         "spectral_arc_length": percentiles(pooled("spectral_arc_length"), (5, 50, 95)),
-        "unplanned_share": float(unplanned.mean()) if len(unplanned) else None,
+        "unplanned_share": _mean(pooled("unplanned")),
         "chunk_age_s": percentiles(pooled("chunk_ages_s")),
         "delay_consumed_s": percentiles(pooled("delays_s")),
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Of what is known; None where nothing is."""
+    known = without_nan(values)
+    return float(known.mean()) if len(known) else None

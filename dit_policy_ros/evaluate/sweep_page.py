@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dit_policy_ros.evaluate.document import document, panels, write_whole
-from dit_policy_ros.evaluate.smoothness import SEAM_JUMP_MEANS
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP_MEANS, STEP_BACK_MEANS
 from dit_policy_ros.evaluate.svg import Chart
 from dit_policy_ros.evaluate.sweep import Point, Sweep
 
@@ -43,6 +43,7 @@ CURVES: Mapping[str, Value] = {
     "Jump at a seam, 99 % [rad]": _figure("seam_position", "p99"),
     "Change of velocity at a seam, 99 % [rad/s]": _figure("seam_velocity", "p99"),
     "Second difference of what was commanded, 99 % [rad]": _figure("commanded_second_difference", "p99"),
+    "Share of seams that step back": _figure("seams_backwards", ""),
     "Share of time without a fresh chunk": _figure("unplanned_share", ""),
 }
 
@@ -129,8 +130,10 @@ _COLUMNS = (
     "seam 99 %",
     "step 99 %",
     "velocity 99 %",
-    "backwards",
-    "2nd diff. 99 %",
+    "step back",
+    "momentum",
+    "2nd diff.",
+    "told 99 %",
     "SPARC",
     "no plan",
     "held",
@@ -142,10 +145,12 @@ _COLUMNS = (
 _LEGEND = (
     "p: McNemar's exact test against the first method at the same delays, on the same seeds. Seam: jump at a seam, as "
     "below [rad]; step: largest motion of one control step in a chunk [rad]; velocity: its change at a seam [rad/s]; "
-    "backwards: seams whose velocity turns round; 2nd diff.: of what the controllers were told [rad]; SPARC: spectral "
-    "arc length, median; no plan: share of time without a fresh chunk; held: share of time in which the arms waited "
-    "because the context was older than max_context_age_s; delay: from an observation to its chunk taking over, 95 % "
-    "[s]; limits: waypoints that position and speed limits changed."
+    "step back: share of seams, as below; momentum: cosine of the velocities of plan and chunk at a seam, of the arm "
+    "for which it is smallest, median and 5 %, where an arm moves; 2nd diff.: mean absolute second difference in "
+    "chunks [rad]; told: 99 % of that of what the controllers were told [rad]; SPARC: spectral arc length, median; no "
+    "plan: share of time without a fresh chunk; held: share of time in which the arms waited because the context was "
+    "older than max_context_age_s; delay: from an observation to its chunk taking over, 95 % [s]; limits: waypoints "
+    "that position and speed limits changed."
 )
 
 
@@ -155,7 +160,7 @@ def _table(sweep: Sweep) -> str:
     return (
         '<h2>Every point</h2><div class="scroll tall"><table><thead><tr><th>method</th><th>context</th><th>action</th>'
         f"<th>delays</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="muted">{_LEGEND} {SEAM_JUMP_MEANS}</p>{_notice(sweep)}'
+        f'<p class="muted">{_LEGEND} {SEAM_JUMP_MEANS} {STEP_BACK_MEANS}</p>{_notice(sweep)}'
     )
 
 
@@ -174,7 +179,8 @@ def _row(sweep: Sweep, point: Point) -> str:
         return format(entry[percentile], digits) if percentile in entry else ""
 
     held = (metrics.get("context_wait") or {}).get("held_share")
-    share, backwards = metrics.get("unplanned_share"), metrics.get("seams_backwards")
+    names = ("unplanned_share", "seams_backwards", "chunk_second_difference_mean")
+    share, backwards, second = (metrics.get(name) for name in names)
     cells = (
         f"{100 * point.successes / len(point.seeds):.1f}",
         f"{100 * point.interval.lower:.1f} to {100 * point.interval.upper:.1f}",
@@ -183,6 +189,8 @@ def _row(sweep: Sweep, point: Point) -> str:
         of("chunk_step", "p99"),
         of("seam_velocity", "p99"),
         "" if backwards is None else f"{100 * backwards:.1f} %",
+        " / ".join(filter(None, (of("momentum_cosine", "p50", ".2f"), of("momentum_cosine", "p5", ".2f")))),
+        "" if second is None else f"{second:.2g}",
         of("commanded_second_difference", "p99"),
         of("spectral_arc_length", "p50"),
         "" if share is None else f"{100 * share:.1f} %",

@@ -20,9 +20,14 @@ HEADS = (
     "p",
     "jump at a seam, p99 [rad]",
     "one step in a chunk, p99 [rad]",
-    "seams backwards",
+    "change of velocity, p99 [rad/s]",
+    "seams that step back",
+    "momentum, median / p5",
+    "second difference, mean [mrad]",
+    "SPARC, median",
     "no fresh chunk",
     "held",
+    "delay, p95 [s]",
 )
 
 
@@ -44,7 +49,7 @@ def _line(cells) -> str:
 
 def _cells(sweep: Sweep, point: Point) -> tuple[str, ...]:
     condition, metrics, count = point.condition, point.metrics, len(point.seeds)
-    p_value = sweep.against(point)
+    p_value, second = sweep.against(point), metrics.get("chunk_second_difference_mean")
     return (
         f"`{condition.method or OWN}`",
         f"{condition.context_delay_s:g}",
@@ -55,15 +60,20 @@ def _cells(sweep: Sweep, point: Point) -> tuple[str, ...]:
         "" if p_value is None else f"{p_value:.3f}",
         _number(metrics, "seam_position"),
         _number(metrics, "chunk_step"),
+        _number(metrics, "seam_velocity", digits=2),
         _share(metrics.get("seams_backwards")),
+        " / ".join(filter(None, (_number(metrics, "momentum_cosine", at, 2) for at in ("p50", "p5")))),
+        "" if second is None else f"{1000 * second:.2f}",
+        _number(metrics, "spectral_arc_length", "p50", 2),
         _share(metrics.get("unplanned_share")),
         _share((metrics.get("context_wait") or {}).get("held_share")),
+        _number(metrics, "delay_consumed_s", "p95", 2),
     )
 
 
-def _number(metrics: Mapping[str, Any], name: str) -> str:
+def _number(metrics: Mapping[str, Any], name: str, at: str = "p99", digits: int = 3) -> str:
     entry = metrics.get(name) or {}
-    return f"{entry['p99']:.3f}" if "p99" in entry else ""
+    return f"{entry[at]:.{digits}f}" if at in entry else ""
 
 
 def _share(value: float | None) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from html import escape
 
 from dit_policy_ros.evaluate.report import Report
-from dit_policy_ros.evaluate.smoothness import SEAM_JUMP
+from dit_policy_ros.evaluate.smoothness import SEAM_JUMP, STEP_BACK
 
 SMOOTHNESS: Mapping[str, tuple[str, str]] = {
     "seam_position": (SEAM_JUMP, "[rad]"),
     "seam_velocity": ("change of velocity at a seam", "[rad/s]"),
     "momentum_cosine": ("cosine of the velocities before and after a seam", ""),
-    "seams_backwards": ("seams that step back", ""),
+    "seams_backwards": (f"share of {STEP_BACK}", ""),
     "chunk_step": ("largest motion of one control step in a chunk", "[rad]"),
+    "chunk_second_difference_mean": ("mean absolute second difference in chunks", "[rad]"),
     "chunk_second_difference": ("mean second difference in a chunk", "[rad]"),
     "commanded_second_difference": ("second difference of what was commanded", "[rad]"),
     "spectral_arc_length": ("spectral arc length", ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dit_policy_ros.errors import DitPolicyError, PolicyError
+from dit_policy_ros.errors import DitPolicyError
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.runtime.fast_system import FastSystem
 from dit_policy_ros.runtime.slow_system import SlowSystem
@@ -24,17 +24,3 @@ def attempt(node: ManagedNode, system: FastSystem | SlowSystem, what: str, infer
             system.fail()
     node.problems.tell(what, reason)
     return not reason
-
-
-def checked(infer: Callable, what: str):
-    """Returns an inference's result; whatever a network breaks with is a reason, and the next round tries again.
-
-    Raises:
-        PolicyError: it broke.
-    """
-    try:
-        return infer()
-    except DitPolicyError:
-        raise
-    except Exception as problem:
-        raise PolicyError(f"{what} broke with {type(problem).__name__}: {problem}") from problem

@@ -7,19 +7,20 @@ from functools import partial
 from sensor_msgs.msg import CompressedImage
 from trajectory_msgs.msg import JointTrajectory
 
-from dit_policy_ros.actions.smoothness import seam_of
+from dit_policy_ros.actions.smoothness import arms_of, seam_of
 from dit_policy_ros.actions.splice import committed_prefix
 from dit_policy_ros.actions.timing import timing_of
 from dit_policy_ros.errors import RobotError
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
-from dit_policy_ros.ros.attempt import attempt, checked
+from dit_policy_ros.ros.attempt import attempt
 from dit_policy_ros.ros.conversions.chunks import chunk_to_message, message_to_chunk
 from dit_policy_ros.ros.conversions.contexts import message_to_context, sent_ns_of
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.observer import Observer
 from dit_policy_ros.runtime.fast_system import FastSystem
 from dit_policy_ros.runtime.incidents import count_stale
+from dit_policy_ros.runtime.inference import checked
 from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.mailbox import Mailbox
 from dit_policy_ros.runtime.schedule import ScheduleConfig
@@ -49,6 +50,7 @@ class FastPart:
         self._context_box: Mailbox[tuple[CompressedImage, int]] = Mailbox()
         self._plan_box: Mailbox[JointTrajectory] = Mailbox()
         self._observer = Observer(node, robot, policy.fast_cameras, self.stages)
+        self._arms = arms_of(robot)
         self._chunks = node.publish_on(JointTrajectory, "chunk", qos.COMMAND)
         if hears_contexts:
             node.listen_to(CompressedImage, "context", self._store_context, qos.COMMAND)
@@ -160,6 +162,6 @@ class FastPart:
         with self.stages.time("publish"):
             self._chunks.publish(chunk_to_message(chunk))
         self._take_plan()
-        self._seams.add(seam_of(self._plan, chunk, arrival_ns))
+        self._seams.add(seam_of(self._plan, chunk, arrival_ns, self._arms))
         self._planned += 1
         return ""

@@ -10,10 +10,11 @@ from std_msgs.msg import String
 
 from dit_policy_ros.robot import RobotSpec
 from dit_policy_ros.ros import qos
-from dit_policy_ros.ros.attempt import attempt, checked
+from dit_policy_ros.ros.attempt import attempt
 from dit_policy_ros.ros.conversions.contexts import context_to_message
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.observer import Observer
+from dit_policy_ros.runtime.inference import checked
 from dit_policy_ros.runtime.latency import LatencyWindow
 from dit_policy_ros.runtime.mailbox import Mailbox
 from dit_policy_ros.runtime.schedule import ScheduleConfig

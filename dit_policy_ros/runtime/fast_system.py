@@ -58,6 +58,8 @@ class FastSystem:
         """The context of the newest chunk of this epoch."""
         self.news = False
         """Whether the context says something that the newest chunk does not know."""
+        self._idle_ns: int | None = None
+        """When it was last asked and had nothing to do."""
         self._seen_ns: int | None = None
         self._seen_plan: ActionChunk | None = None
 
@@ -96,6 +98,9 @@ class FastSystem:
             plan: what is being executed; read by methods that wait for rest.
         """
         self._note(now_ns, observation_ns, plan)
+        jump_ns = nanoseconds(self.config.clock_jump_s)
+        self.incidents[incidents.CLOCK_AHEAD] += self._idle_ns is not None and now_ns - self._idle_ns > jump_ns
+        self._idle_ns = None if self.state.running else now_ns
         known = (self.context, self.epoch, self.news)
         if not schedule.chunk_due(self.state, self.config, now_ns, observation_ns, *known):
             return False
@@ -116,7 +121,7 @@ class FastSystem:
             likely_ns = schedule.likely_delay_ns(self.effective.p50_ns, self.effective.p95_ns, self.config)
             count = schedule.commit_steps(likely_ns, self._step_ns, self._multiple, self.config, warm_up_ns)
         committed = commit(observation.stamp_ns, self._step_ns, count)
-        self.state = schedule.started(self.state, now_ns, observation.stamp_ns, self.epoch)
+        self.state, self._idle_ns = schedule.started(self.state, now_ns, observation.stamp_ns, self.epoch), None
         length = 0 if committed is None else len(committed.actions)
         self.events.add("act", now_ns, observation.stamp_ns, self.context.stamp_ns, self.epoch, length)
         self._planned_on, self.news = self.context, False

@@ -29,7 +29,10 @@ class ScheduleConfig:
     commit_max_steps: int = 24
     """The committed prefix is never longer, in steps of the policy."""
     clock_jump_s: float = 1.0
-    """An observation this much older than the last used one means that time jumped back, [s]."""
+    """An observation this much older than the last used one means that time jumped back, [s].
+
+    A clock that goes this much ahead between two rounds of an idle loop has jumped as well.
+    """
 
 
 def fitted(config: ScheduleConfig, chunk_ns: int, preferred_s: float = 0.0) -> ScheduleConfig:

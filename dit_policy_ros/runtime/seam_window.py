@@ -34,9 +34,9 @@ class SeamWindow:
             "chunk step p99": float(np.percentile([seam.step for seam in joined], 99)),
             "chunk second difference mean": float(np.mean([seam.second_difference for seam in joined])),
             "delay consumed p95_s": seconds(int(np.percentile([seam.delay_ns for seam in joined], 95))),
+            "seams that step back_percent": 100.0 * float(np.mean([seam.steps_back for seam in joined])),
             "context age at the seam_s": seconds(newest.stamp_ns - newest.context_ns),
         }
         if len(momenta):
             measured["momentum cosine p5"] = float(np.percentile(momenta, 5))
-            measured["seams backwards_percent"] = 100.0 * float((momenta < 0.0).mean())
         return measured

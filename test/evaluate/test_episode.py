@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dit_policy_ros.errors import PolicyError
 from dit_policy_ros.evaluate.episode import EpisodeConfig, EpisodeResult, run_episode
 from dit_policy_ros.robot import load_robot
 from dit_policy_ros.runtime.executor import ExecutorState
@@ -241,14 +242,13 @@ def test_a_context_that_ages_between_two_stops_and_goes_on():
     assert ("moving", "chunk") in states[5:]
 
 
-def test_a_policy_that_returns_nonsense_moves_nothing():
+def test_a_policy_that_returns_nothing_but_nonsense_is_told():
     class Broken(Wave):
         def at(self, times_ns):
             return super().at(times_ns) * np.nan
 
-    result = run(Broken())
-    assert result.refusals["not finite"] == result.chunks > 5
-    assert np.isnan(result.commanded).all()
+    with pytest.raises(PolicyError, match="not finite: left_waist, left_shoulder"):
+        run(Broken())
 
 
 def test_a_camera_that_the_robot_lacks_is_named():

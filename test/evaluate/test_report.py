@@ -26,7 +26,8 @@ STEPS, CHUNKS = 40, 6
 
 def smoothness(rng, chunks: int = CHUNKS):
     seams = [
-        Seam(0, 0, 0, np.abs(rng.normal(size=2)), np.ones(2), 1.0, np.zeros(2), np.full(2, 0.1)) for _ in range(chunks)
+        Seam(0, 0, 0, np.abs(rng.normal(size=2)), np.ones(2), 1.0, 0.0, np.zeros(2), np.full(2, 0.1))
+        for _ in range(chunks)
     ]
     return smoothness_of(seams, np.zeros((STEPS, 2)), 0.02, np.ones(STEPS, dtype=bool), np.full(STEPS, 0.1))
 

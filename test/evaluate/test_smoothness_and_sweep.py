@@ -14,7 +14,7 @@ from dit_policy_ros.actions.smoothness import seam_of
 from dit_policy_ros.errors import ConfigError
 from dit_policy_ros.evaluate.live import Received, live_context_wait, live_seams, live_smoothness, stages_of
 from dit_policy_ros.evaluate.page import render_page
-from dit_policy_ros.evaluate.smoothness import smoothness_of, summary
+from dit_policy_ros.evaluate.smoothness import STEP_BACK_MEANS, smoothness_of, summary
 from dit_policy_ros.evaluate.statistics import bootstrap
 from dit_policy_ros.evaluate.sweep import (
     ACTION_DELAYS_S,
@@ -27,6 +27,7 @@ from dit_policy_ros.evaluate.sweep import (
     write_json,
 )
 from dit_policy_ros.evaluate.sweep_page import render_sweep
+from dit_policy_ros.evaluate.sweep_table import table
 from dit_policy_ros.types import ActionChunk
 
 MS = 1_000_000
@@ -138,6 +139,27 @@ def test_the_page_of_a_sweep_shows_curves_and_every_point():
     assert "Over the action delay" not in page, "one delay makes no curve"
     assert "12.5" in page
     assert "87.5" in page
+    assert STEP_BACK_MEANS in page
+
+
+def test_every_row_of_the_table_shows_success_seams_smoothness_and_delays():
+    sweep = make_sweep()
+    command, _, heads, rule, *rows = table(sweep).splitlines()
+    assert command == "`python -m x`"
+    assert len(rows) == 4
+    cells = [dict(zip(split(heads), split(row), strict=True)) for row in rows]
+    assert set(map(len, map(split, rows))) == {len(split(rule))}
+    naive = cells[3]
+    assert (naive["method"], naive["context [s]"], naive["action [s]"]) == ("`naive`", "0.3", "0.06")
+    assert (naive["strict"], naive["95 %"], naive["p"]) == ("12 %", "2 to 47 %", "0.031")
+    assert naive["jump at a seam, p99 [rad]"] == "0.200"
+    assert (naive["no fresh chunk"], naive["seams that step back"]) == ("0.0 %", "0.0 %")
+    assert all(naive[name] for name in ("change of velocity, p99 [rad/s]", "second difference, mean [mrad]"))
+    assert all(naive[name] for name in ("SPARC, median", "delay, p95 [s]"))
+
+
+def split(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def test_the_page_of_a_report_shows_smoothness_stages_and_incidents(tmp_path):

@@ -230,6 +230,17 @@ def test_the_slow_system_drops_what_belongs_to_the_old_instruction():
     assert slow.incidents[incidents.CLOCK_JUMP] == 1
 
 
+def test_a_clock_that_goes_ahead_while_nothing_is_done_is_counted_and_a_long_inference_is_not(fast):
+    for now_ms in (1000, 1020, 1900):
+        fast.due(now_ms * MS, None, None)
+    plan_once(fast, 1920, 5000)
+    fast.due(6920 * MS, None, None)
+    assert fast.incidents[incidents.CLOCK_AHEAD] == 0
+    fast.due(8000 * MS, None, None)
+    fast.due(8020 * MS, None, None)
+    assert fast.incidents[incidents.CLOCK_AHEAD] == 1
+
+
 def test_missing_observations_are_counted_by_their_kind():
     counts = Incidents()
     count_stale(counts, "camera stale: top is 0.510 s old (limit 0.5 s)")
@@ -284,11 +295,11 @@ def test_a_window_of_seams_tells_the_newest_only():
     plan = ActionChunk(("a",), 0, STEP, 0.02 * np.arange(20.0)[:, None])
     window.add(seam_of(None, plan, 0))
     assert window.measure() == {}
-    for offset, speed in ((5.0, 0.02), (0.1, 0.02), (0.2, -0.02)):
+    for offset, speed in ((5.0, 0.02), (0.1, 0.02), (0.2, -0.4)):
         actions = 0.1 + offset + speed * np.arange(20.0)[:, None]
         window.add(seam_of(plan, ActionChunk(("a",), 5 * STEP, STEP, actions, 3 * STEP, 0), 5 * STEP))
     measured = window.measure()
     assert measured["jump at a seam p99"] == pytest.approx(0.2, abs=0.01)
-    assert measured["seams backwards_percent"] == 50.0
+    assert measured["seams that step back_percent"] == 50.0
     assert measured["delay consumed p95_s"] == pytest.approx(0.04)
     assert measured["context age at the seam_s"] == pytest.approx(0.1)
