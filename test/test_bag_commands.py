@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import apsw
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from dit_policy_ros.__main__ import main
+from dit_policy_ros.commands import bench_bags
 from dit_policy_ros.data.bag_writer import EpisodeWriter
 from dit_policy_ros.data.metadata import EpisodeMetadata
 from dit_policy_ros.policy.cameras import CameraView
@@ -227,6 +229,46 @@ def test_a_joint_beyond_its_limits_is_red_on_the_page(bag, tmp_path):
 def test_inspecting_nothing_is_one_line(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "nothing"), "--robot", "aloha"]) == 2
     assert "There is no bag" in one_line(capsys)
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_bench_bags_reads_the_bag_in_another_storage(bag, capsys, monkeypatch, storage):
+    opened = []
+    copy = bench_bags._copy
+
+    def copied(source, path, name):
+        opened.extend(file.suffix for file in copy(source, path, name).iterdir())
+        return path
+
+    monkeypatch.setattr(bench_bags, "_copy", copied)
+    monkeypatch.setattr(bench_bags, "_SPEED_S", 0.0)
+    assert main(["bench", "bags", "--bag", str(bag), "--robot", "aloha", "--storage", storage]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sorted(opened) == [{"sqlite3": ".db3", "mcap": ".mcap"}[storage], ".yaml"]
+    assert all(entry["share"] > 0 for entry in data["speed"].values())
+    assert data["speed"]["top"]["images"] == 20
+
+
+def test_a_bag_with_a_damaged_page_is_replayed_and_the_loss_told(bag, policy, tmp_path, capsys):
+    damaged = bench_bags._copy(bag, tmp_path / "damaged", "sqlite3")
+    file = damaged / "damaged.db3"
+    connection = apsw.Connection(str(file))
+    row = connection.execute("SELECT id FROM messages WHERE timestamp = 1800000000 AND length(data) < 999").fetchone()[
+        0
+    ]
+    connection.execute("UPDATE messages SET data = 7 WHERE id = ?", (row,))
+    connection.close()
+    assert main(["inspect", str(damaged), "--robot", "aloha"]) == 1
+    told = f"damaged.db3 is damaged, row {row} cannot be read (0.80 s to 0.80 s: 1 of "
+    assert told in capsys.readouterr().out
+    replay(damaged, policy, tmp_path / "out", "--mode", "shadow")
+    assert told in capsys.readouterr().out
+    assert told in json.loads((tmp_path / "out" / "report.json").read_text())["bag"]["lost"]
+    assert told in (tmp_path / "out" / "index.html").read_text()
+    assert (
+        main(["train", "--data", str(damaged), "--robot", "aloha", "--out", str(tmp_path / "t"), "--steps", "1"]) == 2
+    )
+    assert "inspect and replay use what is whole" in capsys.readouterr().err
 
 
 def test_bench_bags_measures_speed_and_memory(bag, capsys):

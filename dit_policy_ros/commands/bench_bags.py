@@ -9,12 +9,14 @@ _FRAMES = 300
 _TOGETHER = "side by side"
 _SPEED_S, _LEAST_ROUNDS = 4.0, 3
 """Processor time for each camera."""
+_STORAGES = ("mcap", "sqlite3")
 _HZ, _IMAGE_HZ, _SIZE = 50, 5, (160, 120)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declares the options of ``bench bags``."""
     parser.add_argument("--bag", type=Path, help="bags: read for its speed")
+    parser.add_argument("--storage", choices=_STORAGES, help="bags: copy the bag into this storage before it is read")
     parser.add_argument("--robot", default="aloha", help="bags: robot YAML, or a shipped name (default %(default)s)")
     parser.add_argument(
         "--minutes", type=float, nargs="*", default=[], metavar="M", help="bags: lengths to measure the memory of"
@@ -33,7 +35,11 @@ def run_bags(args: argparse.Namespace) -> int:
     if args.bag is None and not args.minutes:
         raise ConfigError("Nothing to measure: give --bag for the speed of reading, or --minutes for the memory.")
     robot = load_robot(args.robot)
-    measured: dict = {"speed": _speed(args.bag, robot) if args.bag else {}, "peak_memory_mb": {}}
+    measured: dict = {"speed": {}, "peak_memory_mb": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        if args.bag:
+            bag = _copy(args.bag, Path(folder) / "copy", args.storage) if args.storage else args.bag
+            measured["speed"] = _speed(bag, robot)
     for length in args.minutes:
         with tempfile.TemporaryDirectory() as folder:
             bag = _make_bag(Path(folder) / "long", robot, length)
@@ -99,6 +105,25 @@ def _compared(name, episode, cameras, alone) -> dict:
     rates = {kind: images / duration for kind, duration in best.items()}
     print(f"{name:20}{images:8d}{rates['decoder']:15.0f}{rates['reading']:15.0f}{100 * share:7.0f}%")
     return {"images": images, **{f"{kind}_hz": rate for kind, rate in rates.items()}, "share": share}
+
+
+def _copy(source, path, storage):
+    """Writes a bag once more in another storage, without compression."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    from dit_policy_ros.data import messages
+    from dit_policy_ros.data.bag_file import BagFile
+
+    bag, lines = BagFile(source), {}
+    known = {topic for topic, msgtype in bag.topics.items() if msgtype in messages.typestore().types}
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        for key, value in bag.custom_data.items():
+            writer.set_custom_data(key, value)
+        for topic, log_ns, cdr in bag.messages(known):
+            if topic not in lines:
+                lines[topic] = writer.add_connection(topic, bag.topics[topic], typestore=messages.typestore())
+            writer.write(lines[topic], log_ns, cdr)
+    return path
 
 
 def _make_bag(path, robot, minutes):

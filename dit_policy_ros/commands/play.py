@@ -49,5 +49,7 @@ def run(args: argparse.Namespace) -> int:
         bag = open_episode(args.bag, robot, recover=True, index=args.episode).bag
     topics = None if robot is None and not args.topic else {*(args.topic or ()), *(inputs_of(robot) if robot else ())}
     count = play_bag(bag, topics, args.clock, args.rate, args.delay)
+    if bag.lost:
+        print(f"damaged: {bag.lost}.")
     print(f"Published {count} messages.")
     return 0

@@ -119,6 +119,8 @@ def _replay(args, policy_name, episode, folder) -> None:
         from dit_policy_ros.evaluate.watch_rerun import write_rerun
 
         print(f"Rerun: {write_rerun(folder / 'replay.rrd', episode, result, chunks)}")
+    if report.origin.lost:
+        print(f"damaged: {report.origin.lost}.")
     for text in result.suspicions:
         print(f"suspicious: {text}")
     errors = ", ".join(f"{name} {value:.4f}" for name, value in zip(METHODS, result.errors.overall, strict=True))

@@ -13,11 +13,14 @@ from typing import Any
 import yaml
 
 from dit_policy_ros.data.bag_storage import FOREVER_NS, PACKED_SUFFIXES, StorageFile, is_storage, readable, unpack
+from dit_policy_ros.data.losses import ADVICE, Loss, told
 from dit_policy_ros.data.mcap_scan import Message, embedded_metadata, is_whole
 from dit_policy_ros.errors import BagError
 from dit_policy_ros.types import seconds
 
 _MOST_PARTS = 10_000
+# What PyYAML raises on damaged text, besides its own.
+_YAML_DAMAGE = (yaml.YAMLError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
 
 
 class BagFile:
@@ -28,13 +31,15 @@ class BagFile:
 
         Args:
             path: rosbag2 folder, or a single ``.mcap`` or ``.db3`` file, packed with zstd or not.
-            recover: read a bag that was cut short as far as it is whole.
+            recover: read a bag that was cut short or is damaged as far as it is whole; ``lost`` tells the rest.
 
         Raises:
             BagError: there is no bag, or it is damaged and ``recover`` was not asked for or does not help.
         """
-        self.lost = ""
-        """What a damaged bag lacks, in a sentence; empty for a whole one."""
+        self._recover = recover
+        self._checked = False
+        self._unreadable: dict[tuple[str, int], Loss] = {}
+        """Topic and time to messages that were read and not understood."""
         with readable(Path(path)):
             self._open(Path(path), recover)
 
@@ -46,9 +51,16 @@ class BagFile:
         present, missing = _files(self.path, information, recover)
         packed = [file for file in present if file.suffix in PACKED_SUFFIXES]
         self._scratch = TemporaryDirectory(prefix="dit_policy_ros_") if packed else None
-        present = [unpack(file, Path(self._scratch.name)) if file in packed else file for file in present]
+        unpacked = [unpack(file, Path(self._scratch.name)) if file in packed else (file, "") for file in present]
         is_packed = str(information.get("compression_mode") or "").lower() == "message"
-        self._files = sorted((StorageFile(file, is_packed) for file in present), key=lambda file: file.start_ns)
+        files = (
+            StorageFile(file, is_packed, recover, damage, shown.with_name(file.name))
+            for shown, (file, damage) in zip(present, unpacked, strict=True)
+        )
+        self._files = sorted(files, key=lambda file: file.start_ns)
+        self._missing = missing
+        self._promised = information.get("message_count")
+        self._promised_topics = _promised_topics(information)
         self._span = (-FOREVER_NS, FOREVER_NS)
         self.topics: dict[str, str] = {}
         """Topic to message type."""
@@ -57,8 +69,44 @@ class BagFile:
         for file in self._files:
             self.topics.update(file.topics)
             self.counts.update(file.counts)
-        if missing or any(file.is_damaged for file in self._files):
-            self._tell_loss(missing, information.get("message_count"), recover)
+        if self.lost and not recover:
+            raise BagError(f"{self.lost}. {ADVICE}")
+
+    @property
+    def lost(self) -> str:
+        """What a damaged bag lacks, in a sentence, as far as it was read; empty for a whole one.
+
+        Raises:
+            BagError: it holds no whole message.
+        """
+        if not (self._missing or self._unreadable or any(file.damage for file in self._files)):
+            return ""
+        self.check()
+        return self._loss()
+
+    def check(self) -> None:
+        """Reads everything once, so that ``lost`` tells of all damage and ``counts`` holds what is whole.
+
+        Raises:
+            BagError: there is damage that was not known, and ``recover`` was not asked for.
+        """
+        if self._checked:
+            return
+        self._checked = True
+        for file in self._files:
+            file.check()
+        if self._span == (-FOREVER_NS, FOREVER_NS):
+            self.counts = sum((file.counts for file in self._files), Counter())
+
+    def lose(self, topic: str, time_ns: int, problem: BagError) -> None:
+        """Notes that a message was not understood.
+
+        Raises:
+            BagError: the one given, where ``recover`` was not asked for.
+        """
+        if not self._recover:
+            raise problem
+        self._unreadable[topic, time_ns] = Loss(f"a message on {topic}", time_ns, time_ns, {topic: 1})
 
     @property
     def span_ns(self) -> tuple[int, int]:
@@ -94,26 +142,39 @@ class BagFile:
         """
         if not self.counts[topic]:
             present = ", ".join(sorted(name for name in self.counts if self.counts[name])) or "none"
-            raise BagError(f"{self.path} has no message on {topic} ({what}). Topics present: {present}.")
+            lost = f" {self.lost}." if self.lost else ""
+            raise BagError(f"{self.path} has no message on {topic} ({what}). Topics present: {present}.{lost}")
         return topic
 
-    def _tell_loss(self, missing: Sequence[str], promised: int | None, recover: bool) -> None:
-        damaged = [file for file in self._files if file.is_damaged]
-        # What is named is the bag's own file, not the unpacked copy.
-        where = self.path.parent if self.path.is_file() else self.path
-        names = [f"{where / file.path.name} {file.damage}" for file in damaged]
-        what = " and ".join(names + ([f"{self.path} lacks {', '.join(missing)}"] if missing else []))
-        whole = self.counts.total()
-        if not whole:
+    def _loss(self) -> str:
+        whole: Counter[str] = sum((file.counts for file in self._files), Counter())
+        whole -= Counter(topic for topic, _ in self._unreadable)
+        damaged = [file for file in self._files if file.damage]
+        start_ns = min((file.start_ns for file in self._files), default=FOREVER_NS)
+        end_ns = max((file.end_ns for file in self._files), default=-FOREVER_NS)
+        promised_topics = self._promised_topics if len(damaged) == 1 and not self._missing else {}
+        names = []
+        for file in damaged:
+            pieces = file.losses
+            text = told(pieces, start_ns, promised_topics, whole) if pieces else ""
+            names.append(f"{file.shown} {file.damage}{', ' if text else ''}{text}")
+        if self._unreadable:
+            messages = [loss for _, loss in sorted(self._unreadable.items())]
+            names.append(f"{self.path} holds damaged messages, {told(messages, start_ns)}")
+        what = " and ".join(names + ([f"{self.path} lacks {', '.join(self._missing)}"] if self._missing else []))
+        total = whole.total()
+        if not total:
             raise BagError(f"{what} and holds no whole message; copy or record it again.")
-        start_ns, end_ns = self.span_ns
+        promised = self._promised
+        if promised is None and not self._missing and all(file.promised is not None for file in self._files):
+            promised = sum(file.promised or 0 for file in self._files)
+        kept = f"{total} messages over {seconds(end_ns - 1 - start_ns):.2f} s are whole"
         lost_bytes = sum(file.lost_bytes for file in damaged)
-        lost = f"{lost_bytes} bytes at the end" if damaged else "all others"
-        lost = f"{promised - whole} of {promised} messages" if promised else lost
-        kept = f"{whole} messages over {seconds(end_ns - 1 - start_ns):.2f} s are whole"
-        self.lost = f"{what}: {kept}, {lost} are lost"
-        if not recover:
-            raise BagError(f"{self.lost}. Copy or record it again; inspect and replay use what is whole.")
+        if promised is not None and promised >= total:
+            return f"{what}: {kept}, {promised - total} of {promised} messages are lost"
+        if lost_bytes:
+            return f"{what}: {kept}, {lost_bytes} bytes at the end are lost"
+        return f"{what}: {kept}, all others are lost" if self._missing else f"{what}: {kept}"
 
 
 def _overlapping(files: Sequence[StorageFile]) -> Iterator[list[StorageFile]]:
@@ -166,7 +227,7 @@ def _information(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as problem:
+    except _YAML_DAMAGE as problem:
         raise BagError(f"{path} has damaged metadata; open the .mcap or .db3 file itself.") from problem
     information = data.get("rosbag2_bagfile_information", data) if isinstance(data, dict) else None
     if not isinstance(information, dict) or not _is_described(information, path.is_dir()):
@@ -180,6 +241,18 @@ def _is_described(information: Mapping[str, Any], with_files: bool) -> bool:
     custom, count = information.get("custom_data") or {}, information.get("message_count") or 0
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return is_list and isinstance(custom, dict) and isinstance(count, int)
+
+
+def _promised_topics(information: Mapping[str, Any]) -> dict[str, int]:
+    """Returns topic to messages, as far as the metadata tell."""
+    entries = information.get("topics_with_message_count")
+    found = {}
+    for entry in entries if isinstance(entries, list) else ():
+        topic = entry.get("topic_metadata") if isinstance(entry, dict) else None
+        name = topic.get("name") if isinstance(topic, dict) else None
+        if isinstance(name, str) and isinstance(entry.get("message_count"), int):
+            found[name] = entry["message_count"]
+    return found
 
 
 def _files(path: Path, information: Mapping[str, Any], recover: bool) -> tuple[list[Path], list[str]]:

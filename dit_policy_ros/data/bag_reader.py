@@ -34,9 +34,12 @@ class Episode:
     commands: Mapping[str, Sequence[Command]]
     """Controller name to what it was sent, in that order."""
     metadata: EpisodeMetadata
-    lost: str
-    """What a damaged bag lacks, in a sentence; empty for a whole one."""
     bag: BagFile
+
+    @property
+    def lost(self) -> str:
+        """What a damaged bag lacks, in a sentence, as far as it was read; empty for a whole one."""
+        return self.bag.lost
 
     def targets_at(self, times_ns: np.ndarray) -> np.ndarray:
         """Returns commanded positions, (len(times_ns), joints) in the order of the robot's names.
@@ -152,7 +155,8 @@ def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False, inde
     Args:
         path: rosbag2 folder, or a single ``.mcap`` or ``.db3`` file.
         robot: tells which topics and joints matter.
-        recover: read a file that was cut short as far as it is whole; ``Episode.lost`` says what is missing.
+        recover: read a file that was cut short or is damaged as far as it is whole, once from its beginning to its end
+            to know how far; ``Episode.lost`` says what is missing.
         index: of the episode, from 0; None where the bag must be a single one.
 
     Raises:
@@ -160,6 +164,8 @@ def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False, inde
             robot's, a value is not finite, or it has several episodes and none was chosen.
     """
     bag = BagFile(path, recover)
+    if recover:
+        bag.check()
     metadata = EpisodeMetadata.from_custom_data(bag.custom_data)
     spans = episode_spans(bag, robot)
     if index is None and len(spans) > 1:
@@ -179,7 +185,6 @@ def open_episode(path: str | Path, robot: RobotSpec, recover: bool = False, inde
         joints=joints,
         commands=commands,
         metadata=metadata,
-        lost=bag.lost,
         bag=bag,
     )
 
@@ -210,7 +215,11 @@ def _read(bag: BagFile, robot: RobotSpec) -> tuple[JointHistory, dict[str, Comma
     history = HistoryBuilder(robot.names, f"{bag.path}, topic {', '.join(ranks)}")
     commands = {controller.name: CommandHistory(controller.joints) for controller in robot.controllers}
     for topic, log_ns, cdr in bag.messages(expected.keys()):
-        message = messages.deserialize(cdr, bag.topics[topic], topic)
+        try:
+            message = messages.deserialize(cdr, bag.topics[topic], topic)
+        except BagError as problem:
+            bag.lose(topic, log_ns, problem)
+            continue
         if topic in controllers:
             controller = controllers[topic]
             commands[controller.name].add(read_command(log_ns, message, controller, f"{bag.path}, topic {topic}"))
@@ -229,10 +238,12 @@ def _instructions(bag: BagFile, robot: RobotSpec) -> list[tuple[int, str]]:
     topic = robot.instruction_topic
     if topic in bag.topics:
         _check_type(bag, topic, (messages.STRING,))
-    texts = (
-        (log_ns, messages.deserialize(cdr, messages.STRING, topic).data.strip())
-        for _, log_ns, cdr in bag.messages([topic])
-    )
+    texts = []
+    for _, log_ns, cdr in bag.messages([topic]):
+        try:
+            texts.append((log_ns, messages.deserialize(cdr, messages.STRING, topic).data.strip()))
+        except BagError as problem:
+            bag.lose(topic, log_ns, problem)
     return [(log_ns, text) for log_ns, text in texts if text]
 
 
@@ -253,6 +264,7 @@ def _first_instruction(
         raise BagError(
             f"{bag.path} has no instruction: nothing on {robot.instruction_topic} and none in its metadata. "
             f"Record that topic, or name another one in the robot YAML. Topics present: {present}."
+            f"{f' {bag.lost}.' if bag.lost else ''}"
         )
     return text
 

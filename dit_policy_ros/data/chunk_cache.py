@@ -7,10 +7,12 @@ longer to get, page by page, than a chunk takes to unpack.
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -18,10 +20,23 @@ from typing import BinaryIO
 
 import lz4.frame
 
-from dit_policy_ros.data.mcap_scan import CHUNK_HEAD, MESSAGE_HEAD, RECORD, text_at, zstd
+from dit_policy_ros.data.mcap_scan import (
+    CHANNEL,
+    CHUNK_HEAD,
+    CUT,
+    LOOSE,
+    MESSAGE,
+    MESSAGE_HEAD,
+    PRIVATE,
+    RECORD,
+    SCHEMA,
+    Piece,
+    ZstdError,
+    text_at,
+    zstd,
+)
 from dit_policy_ros.errors import BagError
 
-_MESSAGE = 0x05
 _PIECE_BYTES = 1 << 15
 """Of packed bytes at a time; what comes out of them fits into memory that the process has already."""
 _UNPACKERS = {"zstd": zstd.ZstdDecompressor, "lz4": lz4.frame.LZ4FrameDecompressor}
@@ -31,8 +46,12 @@ _HEAD_BYTES = CHUNK_HEAD.size + 64
 
 Found = tuple[int, int, int, bytes]
 """Log time [ns], channel, place in the chunk, CDR."""
-Place = tuple[int, int]
-"""First byte of a chunk's record in the file, and bytes of the record."""
+# What damaged bytes raise where they are unpacked and read.
+_DAMAGE = (ZstdError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError, struct.error)
+
+
+class DamagedChunkError(BagError):
+    """A chunk is not what its head says."""
 
 
 @dataclass
@@ -43,6 +62,11 @@ class Chunk:
     """May be longer than the chunk."""
     spots: dict[int, array] = field(default_factory=dict)
     """Channel to log time, begin and end of each of its messages, one after the other."""
+    descriptions: list[tuple[int, bytes]] = field(default_factory=list)
+    """Kind and body of the records that describe schemas and channels, in their order."""
+    first_ns: int = 0
+    last_ns: int = 0
+    """Log times of its messages; both 0 where there is none."""
 
     @property
     def size_bytes(self) -> int:
@@ -76,26 +100,29 @@ class ChunkCache:
         """What the chunks take in memory."""
         return sum(chunk.size_bytes for chunk in self._chunks.values())
 
-    def messages(self, path: Path, file: BinaryIO, owner: int, entry: Place, channels: Iterable[int]) -> list[Found]:
-        """Returns the messages of some channels in one chunk.
+    @contextmanager
+    def chunk(self, path: Path, file: BinaryIO, owner: int, piece: Piece) -> Iterator[Chunk]:
+        """Lends one chunk; other threads wait meanwhile.
 
         Args:
             path: of the file, for errors.
             file: open.
             owner: number of the file, which no other has.
-            entry: where the chunk lies.
-            channels: that are asked for.
+            piece: where the chunk lies.
 
         Raises:
-            BagError, ValueError, struct.error, zstd.ZstdError, RuntimeError: the chunk is damaged.
+            DamagedChunkError: it cannot be read.
         """
         with self._lock:
-            chunk = self._chunks.get((owner, entry[0]))
-            if chunk is None:
-                chunk = self._chunks[owner, entry[0]] = self._load(path, file, *entry)
-                self._shrink()
-            self._chunks.move_to_end((owner, entry[0]))
-            return chunk.messages(channels)
+            yield self._get(path, file, owner, piece)
+
+    def _get(self, path: Path, file: BinaryIO, owner: int, piece: Piece) -> Chunk:
+        chunk = self._chunks.get((owner, piece.place))
+        if chunk is None:
+            chunk = self._chunks[owner, piece.place] = self._load(path, file, piece)
+            self._shrink()
+        self._chunks.move_to_end((owner, piece.place))
+        return chunk
 
     def clear(self) -> None:
         """Forgets every chunk."""
@@ -107,25 +134,27 @@ class ChunkCache:
         while len(self._chunks) > 1 and self.size_bytes > self.limit_bytes:
             self._chunks.popitem(last=False)
 
-    def _load(self, path: Path, file: BinaryIO, place: int, length: int) -> Chunk:
+    def _load(self, path: Path, file: BinaryIO, piece: Piece) -> Chunk:
         chunk = Chunk(self._memory())
-        damaged = BagError(f"{path}: a chunk at byte {place} is damaged. Copy or record it again.")
-        body_bytes = length - RECORD.size
-        if not 0 <= body_bytes <= os.fstat(file.fileno()).st_size - place:
+        damaged = DamagedChunkError(f"{path}: a chunk at byte {piece.place} is damaged. Copy or record it again.")
+        start = piece.place if piece.kind == LOOSE else piece.place + RECORD.size
+        body_bytes = piece.place + piece.length - start
+        if not 0 <= body_bytes <= os.fstat(file.fileno()).st_size - start:
             raise damaged
         # Lost where something is raised, because the traceback holds on to it.
         packed, self._packed = self._packed, bytearray()
         packed.extend(bytes(max(0, body_bytes - len(packed))))
         body = memoryview(packed)[:body_bytes]
-        file.seek(place + RECORD.size)
+        file.seek(start)
         file.readinto(body)
-        _, _, size, checksum = CHUNK_HEAD.unpack_from(body)
-        compression, offset = text_at(bytes(body[:_HEAD_BYTES]), CHUNK_HEAD.size)
-        found = _unpack(body[offset + 8 :], compression, chunk.records, size)
-        if found != size or (checksum and zlib.crc32(memoryview(chunk.records)[:size]) != checksum):
+        try:
+            is_sound = _fill(chunk, body, piece.kind)
+        except _DAMAGE as problem:
+            raise damaged from problem
+        if not is_sound:
             raise damaged
-        if _find_messages(chunk, size) != size:
-            raise damaged
+        times = [spots[::3] for spots in chunk.spots.values()]
+        chunk.first_ns, chunk.last_ns = min(map(min, times), default=0), max(map(max, times), default=0)
         self._packed = packed
         return chunk
 
@@ -138,6 +167,30 @@ class ChunkCache:
             return bytearray()
         records = self._chunks.popitem(last=False)[1].records
         return records if len(records) <= self.limit_bytes else bytearray()
+
+
+def _fill(chunk: Chunk, body: memoryview, kind: int) -> bool:
+    """Unpacks what a piece holds; returns whether it is what its head says."""
+    if kind == LOOSE:
+        chunk.records[: len(body)] = body
+        return _find_messages(chunk, len(body)) == len(body)
+    _, _, size, checksum = CHUNK_HEAD.unpack_from(body)
+    compression, offset = text_at(bytes(body[:_HEAD_BYTES]), CHUNK_HEAD.size)
+    if kind == CUT:
+        _find_messages(chunk, _unpack_some(body[offset + 8 :], compression, chunk.records))
+        return True
+    found = _unpack(body[offset + 8 :], compression, chunk.records, size)
+    if found != size or (checksum and zlib.crc32(memoryview(chunk.records)[:size]) != checksum):
+        return False
+    return _find_messages(chunk, size) == size
+
+
+def _unpack_some(packed: memoryview, compression: str, records: bytearray) -> int:
+    """Writes as many records as there are to the beginning of a buffer; returns their bytes."""
+    unpacker = _UNPACKERS[compression]() if compression in _UNPACKERS else None
+    out = unpacker.decompress(packed) if unpacker else packed
+    records[: len(out)] = out
+    return len(out)
 
 
 def _unpack(packed: memoryview, compression: str, records: bytearray, size: int) -> int:
@@ -161,16 +214,24 @@ def _unpack(packed: memoryview, compression: str, records: bytearray, size: int)
 
 
 def _find_messages(chunk: Chunk, size: int) -> int:
-    """Notes where the messages are; returns the byte after the last record."""
+    """Notes where the messages are; returns the byte after the last whole record."""
     records, at, head = chunk.records, 0, MESSAGE_HEAD.size
-    while at < size:
+    while at + RECORD.size <= size:
         kind, length = RECORD.unpack_from(records, at)
-        at += RECORD.size
-        if kind == _MESSAGE:
-            channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(records, at)
+        body, end = at + RECORD.size, at + RECORD.size + length
+        if end > size:
+            break
+        if kind == MESSAGE:
+            if length < head:
+                break
+            channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(records, body)
             spots = chunk.spots.get(channel)
             if spots is None:
                 spots = chunk.spots[channel] = array("Q")
-            spots.extend((log_ns, at + head, at + length))
-        at += length
+            spots.extend((log_ns, body + head, end))
+        elif kind in (SCHEMA, CHANNEL):
+            chunk.descriptions.append((kind, bytes(records[body:end])))
+        elif kind < PRIVATE:
+            break
+        at = end
     return at

@@ -42,6 +42,10 @@ def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
 
 
+# What rosbags raises on damaged bytes, lengths that are far too large among them.
+_DAMAGE = (SerdeError, AssertionError, ValueError, LookupError, TypeError, OverflowError, MemoryError, struct.error)
+
+
 def deserialize(cdr: bytes, msgtype: str, topic: str) -> Any:
     """Returns a message.
 
@@ -50,7 +54,7 @@ def deserialize(cdr: bytes, msgtype: str, topic: str) -> Any:
     """
     try:
         return typestore().deserialize_cdr(cdr, msgtype)
-    except (SerdeError, AssertionError, ValueError, IndexError, KeyError) as problem:
+    except _DAMAGE as problem:
         raise BagError(f"A message on {topic} is no whole {msgtype}; the bag is damaged.") from problem
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -68,9 +69,15 @@ class RecordedBody:
         """Last joint state."""
         self._period_ns = period_ns
         self._now_ns = int(episode.joints.times_ns[0])
-        self._streams = {camera: NewestImage(episode.encoded_frames(camera)) for camera in cameras}
+        lose, robot = episode.bag.lose, episode.robot
+        self._streams = {
+            camera: NewestImage(episode.encoded_frames(camera), partial(lose, episode.image_topic(camera)[0]))
+            for camera in cameras
+        }
         self._depths = {
-            camera: NewestImage(episode.encoded_depths(camera)) for camera in cameras if episode.has_depth(camera)
+            camera: NewestImage(episode.encoded_depths(camera), partial(lose, robot.cameras[camera].depth_topic))
+            for camera in cameras
+            if episode.has_depth(camera)
         }
 
     @property
@@ -91,10 +98,11 @@ class RecordedBody:
     def observe(self, cameras: tuple[str, ...] = ()) -> Observation:
         """Returns joints interpolated at the clock, and of each camera the newest image that is not newer.
 
-        Only the images asked for are decoded. A camera without an image yet is absent.
+        Only the images asked for are decoded. A camera without an image yet is absent. Where a damaged bag is read
+        as far as it is whole, the image before stands in for one that cannot be decoded.
 
         Raises:
-            BagError: an image cannot be decoded.
+            BagError: an image cannot be decoded, in a bag that must be whole.
         """
         positions = self.episode.joints.positions_at(np.array([self._now_ns]))[0]
         seen = {camera: self._streams[camera].at(self._now_ns) for camera in cameras}
@@ -120,21 +128,41 @@ class RecordedBody:
 class NewestImage:
     """The newest image at an instant that only grows. Keeps one decoded image."""
 
-    def __init__(self, frames: Iterator[tuple[int, Callable[[], np.ndarray]]]) -> None:
-        self._frames = frames
+    def __init__(
+        self,
+        frames: Iterator[tuple[int, Callable[[], np.ndarray]]],
+        lose: Callable[[int, BagError], None] | None = None,
+    ) -> None:
+        """Looks at the first image.
+
+        Args:
+            frames: (stamp [ns], function that decodes) in the order of recording; at least one.
+            lose: is told of stamp and error where an image cannot be decoded; without it the error is raised.
+        """
+        self._frames, self._lose = frames, lose
         self._next: tuple[int, Callable[[], np.ndarray]] | None = next(self._frames)
         self._newest: tuple[int, Callable[[], np.ndarray]] | None = None
+        """Not decoded yet."""
+        self._newest_ns: int | None = None
         self._decoded: tuple[int, np.ndarray] | None = None
 
     def at(self, now_ns: int) -> tuple[int, np.ndarray] | None:
-        """Returns (stamp [ns], image), or None before the first."""
+        """Returns (stamp [ns], image), or None before the first.
+
+        Raises:
+            BagError: it cannot be decoded.
+        """
         while self._next is not None and self._next[0] <= now_ns:
-            if self._newest is None or self._next[0] > self._newest[0]:
-                self._newest, self._decoded = self._next, None
+            if self._newest_ns is None or self._next[0] > self._newest_ns:
+                self._newest, self._newest_ns = self._next, self._next[0]
             self._next = next(self._frames, None)
-        if self._newest is None:
-            return None
-        if self._decoded is None:
+        if self._newest is not None:
             stamp_ns, decode = self._newest
-            self._decoded = (stamp_ns, decode())
+            try:
+                self._decoded = (stamp_ns, decode())
+            except BagError as problem:
+                if self._lose is None:
+                    raise
+                self._lose(stamp_ns, problem)
+            self._newest = None
         return self._decoded

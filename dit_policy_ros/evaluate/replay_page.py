@@ -11,6 +11,7 @@ import numpy as np
 
 from dit_policy_ros.data.bag_reader import Episode
 from dit_policy_ros.data.thumbnails import small_jpeg
+from dit_policy_ros.errors import BagError
 from dit_policy_ros.evaluate import replay_plots
 from dit_policy_ros.evaluate.document import document, jpeg_source, panels, write_whole
 from dit_policy_ros.evaluate.horizon_errors import METHODS, Moment
@@ -55,19 +56,24 @@ def moment_images(episode: Episode, report: ReplayReport, cameras: Sequence[str]
     """Returns what each camera saw at the worst moments; only these images are decoded.
 
     Raises:
-        BagError: a camera is missing, or an image cannot be decoded.
+        BagError: a camera is missing, or an image cannot be decoded, in a bag that must be whole.
     """
     stamps_ns = sorted(moment.observation_ns for moment in report.result.errors.moments[:SHOWN_MOMENTS])
     found: dict[int, dict[str, bytes]] = {stamp_ns: {} for stamp_ns in stamps_ns}
     for camera in cameras:
         waiting = list(stamps_ns)
+        wanted = []
         newest = None
         for stamp_ns, decode in episode.encoded_frames(camera):
             while waiting and stamp_ns > waiting[0] and newest is not None:
-                found[waiting.pop(0)][camera] = small_jpeg(newest(), _IMAGE_WIDTH)
+                wanted.append((waiting.pop(0), newest))
             newest = decode
-        for instant_ns in waiting:
-            found[instant_ns][camera] = small_jpeg(newest(), _IMAGE_WIDTH)
+        wanted += [(instant_ns, newest) for instant_ns in waiting]
+        for instant_ns, decode in wanted:
+            try:
+                found[instant_ns][camera] = small_jpeg(decode(), _IMAGE_WIDTH)
+            except BagError as problem:
+                episode.bag.lose(episode.image_topic(camera)[0], instant_ns, problem)
     return found
 
 

@@ -29,5 +29,14 @@ STATUS = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL, 
 """States and events, of which a burst may come and none should be lost. A late joiner that wants the newest only asks
 for a depth of one."""
 DIAGNOSTICS = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 10)
+EVENT = _profile(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 32)
+"""Rare messages, none of which should be lost."""
 RECORD = _profile(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE, 100)
 """Everything a recorder hears, with room for a slow disk."""
+
+
+def fitting(offered: QoSProfile) -> QoSProfile:
+    """Returns how to hear all that a publisher of rare messages offers."""
+    if offered.durability == DurabilityPolicy.TRANSIENT_LOCAL:
+        return STATUS
+    return EVENT if offered.reliability == ReliabilityPolicy.RELIABLE else RECORD

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rclpy.clock import Clock, ClockType
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
@@ -24,10 +25,11 @@ from dit_policy_ros.ros.episode_state import EpisodeState
 from dit_policy_ros.ros.lifecycle import ManagedNode
 from dit_policy_ros.ros.parameters import parameter
 from dit_policy_ros.ros.process import run_node
-from dit_policy_ros.ros.topics import Topic, recorded_topics
+from dit_policy_ros.ros.topics import MARKERS, Topic, marker_topic, recorded_topics
 
 IDLE_S = 0.05
 QUEUE_LENGTH = 20_000
+SEARCH_PERIOD_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ class RecorderNode(ManagedNode):
 
     def __init__(self, name: str = "recorder_node", **kwargs) -> None:
         super().__init__(name, **kwargs)
+        self._search = None
+        """Timer, until somebody publishes episode markers."""
 
     def configure(self) -> None:
-        """Subscribes to everything."""
+        """Subscribes to everything; to episode markers as soon as there are any."""
         self._robot = load_robot(self.options.robot)
         self._directory = Path(self.options.directory)
         self._queue: deque[_Heard] = deque(maxlen=QUEUE_LENGTH)
@@ -69,6 +73,15 @@ class RecorderNode(ManagedNode):
             name = self.resolve_topic_name(topic.name)
             profile = qos.STATUS if topic.is_burst else qos.LATCHED if topic.is_latched else qos.RECORD
             self.listen_to(topic.type, topic.name, partial(self._store, topic, name), profile, raw=True)
+        if marker_topic(self._robot):
+            clock = Clock(clock_type=ClockType.STEADY_TIME)
+            self._search = self.create_timer(SEARCH_PERIOD_S, self._find_marker, clock=clock)
+
+    def cleanup(self) -> None:
+        """Ends the search for markers."""
+        if self._search is not None:
+            self.destroy_timer(self._search)
+            self._search = None
 
     def activate(self) -> None:
         """Starts recording."""
@@ -92,6 +105,23 @@ class RecorderNode(ManagedNode):
             self._latched[name] = heard
         self._queue.append(heard)
         self._arrived.set()
+
+    def _find_marker(self) -> None:
+        """Subscribes to the episode markers once somebody publishes them, because only then their type is known."""
+        name = self.resolve_topic_name(marker_topic(self._robot))
+        reason = ""
+        for publisher in self.get_publishers_info_by_topic(name):
+            kind = MARKERS.get(publisher.topic_type)
+            if kind is None:
+                reason = f"{name} carries {publisher.topic_type}; markers are {' or '.join(MARKERS)}."
+                continue
+            profile = qos.fitting(publisher.qos_profile)
+            topic = Topic(name, kind, is_latched=profile is qos.STATUS)
+            self.listen_to(kind, name, partial(self._store, topic, name), profile, raw=True)
+            self._search.cancel()
+            reason = ""
+            break
+        self.problems.tell("episode markers", reason)
 
     def _work(self) -> None:
         if not self._arrived.wait(IDLE_S):
@@ -126,26 +156,28 @@ class RecorderNode(ManagedNode):
 
     def _take(self, heard: _Heard, now_ns: int) -> None:
         if heard.topic.name == "episode":
-            self._follow(EpisodeState.from_json(deserialize_message(heard.cdr, String).data), now_ns)
+            self._follow(EpisodeState.from_json(deserialize_message(heard.cdr, String).data), now_ns, heard)
         if self._writer is not None:
             self._write(dataclasses.replace(heard, log_ns=heard.log_ns or now_ns))
 
-    def _follow(self, episode: EpisodeState, now_ns: int) -> None:
+    def _follow(self, episode: EpisodeState, now_ns: int, heard: _Heard) -> None:
         """Ends the bag of an old episode and begins one for a new one."""
         is_new = self._episode is None or self._episode.start_ns != episode.start_ns
         if is_new and self.options.per_episode:
             self._finish()
-            self._begin(f"{episode.world}_{episode.seed}", now_ns)
+            self._begin(f"{episode.world}_{episode.seed}", now_ns, heard)
         self._episode = episode
 
-    def _begin(self, name: str, now_ns: int) -> None:
+    def _begin(self, name: str, now_ns: int, taken: _Heard | None = None) -> None:
+        """Begins a bag with what is latched; ``taken`` and what is queued come after it anyway."""
         index = 0
         while any((self._directory / f"{name}_{index:03d}{suffix}").exists() for suffix in ("", ".writing")):
             index += 1
         path = self._directory / f"{name}_{index:03d}"
         self._writer = EpisodeWriter(path, self._robot).__enter__()
         self.get_logger().info(f"Recording {path}.")
-        for heard in self._latched.values():
+        coming = {id(heard) for heard in (*self._queue, taken)}
+        for heard in [heard for heard in self._latched.values() if id(heard) not in coming]:
             self._write(dataclasses.replace(heard, log_ns=now_ns))
 
     def _write(self, heard: _Heard) -> None:

@@ -15,7 +15,7 @@ from dit_policy_ros.controllers import POSE_CHANNELS
 from dit_policy_ros.robot import RobotSpec, load_robot
 from dit_policy_ros.ros.graph import NodeSpec, load_graph
 from dit_policy_ros.ros.outputs.choice import message_type_of
-from dit_policy_ros.ros.topics import recorded_topics
+from dit_policy_ros.ros.topics import marker_topic, recorded_topics
 
 VERSION = "0.2.0"
 LIFECYCLE = (
@@ -108,7 +108,8 @@ def _simulator(robot: RobotSpec) -> Access:
 
 
 def _recorder(robot: RobotSpec) -> Access:
-    return Access(subscribe=tuple(topic.name for topic in recorded_topics(robot)))
+    marker = marker_topic(robot)
+    return Access(subscribe=(*(topic.name for topic in recorded_topics(robot)), *((marker,) if marker else ())))
 
 
 def _depths(robot: RobotSpec) -> tuple[str, ...]:

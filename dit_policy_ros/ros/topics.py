@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Bool, Float64, String
+from std_msgs.msg import Bool, Empty, Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
 from dit_policy_ros.robot import RobotSpec
@@ -29,17 +29,29 @@ class Topic:
     """Latched, and several may come at once, none of which should be lost."""
 
 
+MARKERS = {"std_msgs/msg/Bool": Bool, "std_msgs/msg/String": String, "std_msgs/msg/Empty": Empty}
+"""Types that an episode marker may have; which one it is, only its publisher knows."""
+
+
+def marker_topic(robot: RobotSpec) -> str:
+    """Returns the topic of the robot's episode markers, '' where there is none or it is recorded anyway."""
+    known = {topic.name for topic in recorded_topics(robot)}
+    return "" if robot.episode_topic in known else robot.episode_topic
+
+
 def recorded_topics(robot: RobotSpec) -> tuple[Topic, ...]:
-    """Returns the robot's topics, of each camera the transport that the policy uses, and those of our nodes."""
+    """Returns the robot's topics but episode markers, of cameras the transport that is used, and those of our nodes."""
     cameras = [
         Topic(f"{camera.topic}/compressed", CompressedImage)
         if camera.transport == "compressed"
         else Topic(camera.topic, Image)
         for camera in robot.cameras.values()
     ]
+    depths = [camera.depth_topic for camera in robot.cameras.values() if camera.depth_topic]
     return (
         Topic("/clock", Clock),
-        *(Topic(camera.depth_topic, Image) for camera in robot.cameras.values() if camera.depth_topic),
+        *(Topic(topic, Image) for topic in depths),
+        *(Topic(f"{topic}/compressedDepth", CompressedImage) for topic in depths),
         *(Topic(topic, JointState) for topic in robot.states_topics),
         *(Topic(topic, PoseStamped) for topic in robot.pose_topics.values()),
         *cameras,

@@ -156,18 +156,3 @@ def test_a_bag_that_may_not_be_read(recorded, robot, tmp_path):
         refused("may not be read by this user", lambda: inspect_bag(path / "episode.mcap"))
     finally:
         os.seteuid(user)
-
-
-def test_records_that_do_not_end_with_their_chunk(recorded, robot, tmp_path):
-    """Bytes of a chunk without compression and checksum that were overwritten."""
-    with Reader(recorded.path) as reader, Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as out:
-        store = messages.typestore()
-        known = {c.topic: out.add_connection(c.topic, c.msgtype, typestore=store) for c in reader.connections}
-        for connection, log_ns, cdr in reader.messages():
-            out.write(known[connection.topic], log_ns, bytes(cdr))
-    file = tmp_path / "bag" / "bag.mcap"
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 3000] = b"\xff" * 3000
-    file.write_bytes(data)
-    refused("bag.mcap: a chunk at byte .* is damaged", lambda: open_episode(tmp_path / "bag", robot))
-    refused("bag.mcap: a chunk at byte .* is damaged", lambda: inspect_bag(tmp_path / "bag", robot))

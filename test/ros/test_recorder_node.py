@@ -3,13 +3,17 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import yaml
 from harness import HOME, ROBOT, Repeat, Stage, joint_state, picture, swing, wait_until
-from sensor_msgs.msg import CompressedImage, JointState
-from std_msgs.msg import String
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Bool, Empty, Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
 from dit_policy_ros.data.bag_file import BagFile
+from dit_policy_ros.data.episode_spans import episode_spans
 from dit_policy_ros.data.metadata import EpisodeMetadata
+from dit_policy_ros.resources import find_config
+from dit_policy_ros.robot import load_robot
 from dit_policy_ros.ros import qos
 from dit_policy_ros.ros.episode_state import EpisodeState
 from dit_policy_ros.ros.recorder_node import RecorderNode
@@ -100,3 +104,59 @@ def test_a_bag_that_cannot_be_written_is_given_up_and_the_node_lives(stage: Stag
     graph.episode.publish(String(data=state.to_json()))
     wait_until(lambda: "abandoned" in graph.node.problems.present.get("recording", ""), "a reason")
     assert not graph.node.is_broken
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Returns a robot YAML with depth and episode markers."""
+    description = yaml.safe_load(find_config("robots", "aloha").read_text(encoding="utf-8"))
+    description["cameras"]["top"]["depth"] = "/top/depth"
+    description["episodes"] = {"topic": "/marker"}
+    path = tmp_path / "marked.yaml"
+    path.write_text(yaml.safe_dump(description), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "profile", "begin", "end"),
+    [
+        (Bool, qos.LATCHED, {"data": True}, {"data": False}),
+        (String, qos.COMMAND, {"data": "start"}, {"data": "stop"}),
+        (Empty, qos.SENSOR, {}, {}),
+    ],
+)
+def test_depth_and_markers_of_the_robot_are_recorded(stage: Stage, tmp_path, marked, kind, profile, begin, end) -> None:
+    parameters = {"robot": str(marked), "directory": str(tmp_path / "bags")}
+    node = stage.activate(RecorderNode, "recorder_node", parameters)
+    marker = stage.speak(kind, "/marker", profile)
+    depth = stage.speak(CompressedImage, "/top/depth/compressedDepth")
+    raw = stage.speak(Image, "/top/depth")
+    joints = stage.speak(JointState, "/joint_states")
+
+    def record(count):
+        enough = node.measure()["messages"] + count
+        with Repeat(lambda: joints.publish(joint_state(stage.now_ns(), HOME))):
+            wait_until(lambda: node.measure()["messages"] > enough, "messages to be written")
+
+    for step in (begin, end, begin, end):
+        marker.publish(kind(**step))
+        record(5)
+    depth.publish(CompressedImage(format="16UC1; compressedDepth png", data=bytes(20)))
+    raw.publish(Image(height=1, width=1, encoding="16UC1", step=2, data=bytes(2)))
+    record(5)
+    stage.change("recorder_node", "deactivate")
+    bag = BagFile(next((tmp_path / "bags").iterdir()))
+    assert (bag.counts["/top/depth/compressedDepth"], bag.counts["/top/depth"]) == (1, 1)
+    assert bag.counts["/marker"] == 4
+    spans = episode_spans(bag, load_robot(str(marked)))
+    assert len(spans) == (2 if begin else 4)
+
+
+def test_markers_of_another_type_are_named(stage: Stage, tmp_path, marked) -> None:
+    node = stage.activate(RecorderNode, "recorder_node", {"robot": str(marked), "directory": str(tmp_path / "bags")})
+    wrong = stage.client.create_publisher(Float64, "/marker", qos.COMMAND)
+    told = wait_until(lambda: node.problems.present.get("episode markers"), "the type to be told")
+    assert "/marker carries std_msgs/msg/Float64; markers are std_msgs/msg/Bool or" in told
+    stage.client.destroy_publisher(wrong)
+    wait_until(lambda: not node.problems.present.get("episode markers"), "the problem to be over")
+    stage.change("recorder_node", "deactivate", "cleanup")
