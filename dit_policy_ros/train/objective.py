@@ -6,6 +6,7 @@ learns ``action - noise``. Committed actions stand clean in the input and count 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,12 @@ class Objective(nn.Module):
         self._blind_share = config.blind_share
         self._place_noise = config.place_noise
         self._meaning_noise = config.meaning_noise
+        self._before: tuple[DualSystem, ...] = ()
+        """Whose places without an answer are held to; a tuple keeps its weights out of this module's."""
+
+    def hold_unanswered(self) -> None:
+        """From now on places without an answer are to stay as the network says them now: System 1 knows them so."""
+        self._before = (copy.deepcopy(self.network).eval().requires_grad_(False),)
 
     @torch.no_grad()
     def mean_as_read(self, phrases: Sequence[Phrase]) -> None:
@@ -112,8 +119,12 @@ class Objective(nn.Module):
         meant = self.meanings[scenes.groups.clamp(min=0)] + noise
         told = torch.where((scenes.groups >= 0)[:, None], meant, read.float())
         guess = self.network.seek(scenes.images, told).places.float()
-        miss = nn.functional.smooth_l1_loss(guess, scenes.places, reduction="none", beta=_PLACE_KNEE) * scenes.known
-        return miss.sum() / scenes.known.sum().clamp(min=1), self._phrase_loss(read, scenes.groups)
+        answers, known = scenes.places, scenes.known
+        for before in self._before:
+            held = before.to(told.device).seek(scenes.images, told.detach()).places.float()
+            answers, known = torch.where(known, answers, held), torch.ones_like(known)
+        miss = nn.functional.smooth_l1_loss(guess, answers, reduction="none", beta=_PLACE_KNEE) * known
+        return miss.sum() / known.sum().clamp(min=1), self._phrase_loss(read, scenes.groups)
 
     def _phrase_loss(self, instructions: Tensor, groups: Tensor) -> Tensor:
         known = groups >= 0

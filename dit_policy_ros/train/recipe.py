@@ -80,6 +80,8 @@ def run_recipe(
     if start_from is not None:
         states, actions = _begin_with(state, start_from, config, robot)
         state.objective.mean_as_read(_said(dataset, scenes, rephrase))
+    if only_find:
+        state.objective.hold_unanswered()
     if state.load(out / "training"):
         print(f"Going on at step {state.step}.")
     bar = tqdm(total=steps, initial=state.step, unit="step", desc="Training")

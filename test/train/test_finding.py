@@ -120,6 +120,29 @@ def test_finding_can_be_taught_alone(recordings, spots, tmp_path):
         only_find(recordings, tmp_path, tmp_path / "before")
 
 
+def test_places_without_an_answer_stay_where_they_were_if_held(recordings, spots, tmp_path):
+    before = begin_with(recordings, tmp_path / "before")
+    only_find(recordings, tmp_path, tmp_path / "before", spots, steps=150)
+    after = load_policy(tmp_path / "out").network
+    scenes = SceneSource((spots,), replace(load_train_config(recordings[2]), brightness=0.0), 9).draw(64)
+    with torch.inference_mode():
+        was, now = (network.find(scenes.images, scenes.hashed).places[:, 2:] for network in (before, after))
+    assert float((now - was).abs().mean()) < 0.03
+
+    free = start_run(load_train_config(recordings[2]), 0).objective
+    held = start_run(load_train_config(recordings[2]), 0).objective
+    held.hold_unanswered()
+    assert set(held.state_dict()) == set(free.state_dict())
+    for objective in (free, held):
+        torch.nn.init.constant_(objective.network.slow_places.bias, 3.0)
+    apart = [
+        scene_losses(objective, replace(scenes, known=torch.zeros_like(scenes.known))).place.item()
+        for objective in (free, held)
+    ]
+    assert apart[0] == 0.0
+    assert apart[1] > 1.0
+
+
 def test_a_run_keeps_what_the_policy_it_begins_with_made_of_sentences(recordings, tmp_path):
     config = load_train_config(recordings[2])
     objective = start_run(config, 0).objective
