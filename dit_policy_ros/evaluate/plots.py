@@ -35,10 +35,15 @@ def histogram(values: np.ndarray, title: str, x_label: str) -> str:
     chart.axes(x_label, unit=" %")
     chart.bars(edges, shares, "bar")
     median, tail = (float(value) for value in np.percentile(known, [50, 95]))
-    chart.verticals([median], "mark", f"median {median:.2g}")
+    chart.verticals([median], "mark", f"median {_short(median)}")
     apart = tail - median > (high - low) * 0.25
-    chart.verticals([tail], "mark dashed", f"95 %: {tail:.2g}" if apart else "")
+    chart.verticals([tail], "mark dashed", f"95 %: {_short(tail)}" if apart else "")
     return chart.render()
+
+
+def _short(value: float) -> str:
+    """Two digits, and all of those before the point."""
+    return f"{value:.0f}" if abs(value) >= 10.0 else f"{value:.2g}"
 
 
 def interval_bar(rate: float, interval: Interval, kind: str) -> str:
