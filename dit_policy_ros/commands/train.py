@@ -12,8 +12,7 @@ Progress is saved every 250 steps; the same command takes it up again after an i
 Examples:
   python -m dit_policy_ros train --data data/language data/insertion --stills 8000 --out models/mine --steps 9000
   python -m dit_policy_ros train --data more --start-from models/mine --out models/better --steps 2000
-  python -m dit_policy_ros train --data data/language --stills 12000 aloha_language=48000 \\
-      --start-from models/mine --only-find --out models/sharper --steps 8000
+  python -m dit_policy_ros train --data more --stills 6000 aloha_language=24000 --start-from a --only-find --out b
   python -m dit_policy_ros train --data bags --recipe my_recipe.yaml --robot my_robot.yaml --out models/mine
 """
 
